@@ -1,0 +1,14 @@
+//! Compiles the contract with protox, so that no protoc is needed to build.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+use prost::Message;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=keybroker");
+    let descriptors = protox::compile(["keybroker/v1/keybroker.proto"], ["."])?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure().bytes(".keybroker.v1.HttpError.body").compile_fds(descriptors)?;
+    Ok(())
+}
