@@ -1,0 +1,192 @@
+//! An account: windows, and a block with its probe.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    types::{Block, Dimension, FOREVER, LimitSpec, Millis, Span},
+    window::Window,
+};
+
+/// The smallest request there is: whoever cannot serve it is parked.
+pub const SMALLEST: Need = Need { permits: 1, tokens: 1 };
+
+/// How much a request needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Need {
+    /// Requests.
+    pub permits: i64,
+    /// Input tokens.
+    pub tokens: i64,
+}
+
+/// Counts and standing of one key, project, quota model of a project, or the like.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// The generation that last set the limits.
+    pub generation: i64,
+    /// Nothing is granted until then.
+    pub blocked_until: Millis,
+    /// Why, in a word.
+    pub reason: String,
+    /// Whether the block ends with a lease that goes out alone.
+    pub probing: bool,
+    /// Until when that lease is out; 0 if none is.
+    pub probe_until: Millis,
+    /// That lease; empty if none is.
+    pub probe_lease: String,
+    /// Blocks in a row without a success between them.
+    pub streak: i64,
+    /// The limits.
+    pub windows: Vec<Window>,
+}
+
+/// When an account can serve, and what is in the way until then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Readiness {
+    /// For the request at hand.
+    pub at: Millis,
+    /// For the smallest request.
+    pub smallest_at: Millis,
+    /// What is in the way of the request longest.
+    pub cause: Cause,
+}
+
+/// What is in the way of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Nothing is.
+    Nothing,
+    /// A block.
+    Block,
+    /// A lease that goes out alone after a block.
+    Probe,
+    /// A limit, for now.
+    Spent(Dimension, Span),
+    /// A limit, for good: the request is larger.
+    Exceeds(Dimension, Span),
+}
+
+impl Account {
+    /// Sets the limits of a newer or the same generation; what was counted under a (dimension,
+    /// span) stays.
+    pub fn set_limits(&mut self, generation: i64, limits: &[LimitSpec]) {
+        if generation < self.generation {
+            return;
+        }
+        self.generation = generation;
+        let mut old = std::mem::take(&mut self.windows);
+        for &LimitSpec(dimension, span, limit) in limits {
+            let known = old.iter().position(|window| (window.dimension, window.span) == (dimension, span));
+            let mut window = known.map_or_else(|| Window::new(dimension, span, limit), |at| old.swap_remove(at));
+            window.limit = limit;
+            self.windows.push(window);
+        }
+    }
+
+    /// When the account can serve `need`.
+    pub fn readiness(&self, now: Millis, need: Need) -> Readiness {
+        let mut ready = Readiness { at: now, smallest_at: now, cause: Cause::Nothing };
+        if self.blocked_until > now {
+            ready.at = self.blocked_until;
+            ready.smallest_at = self.blocked_until;
+            ready.cause = Cause::Block;
+        }
+        if self.probing && self.probe_until > ready.at {
+            ready.at = self.probe_until;
+            ready.smallest_at = self.probe_until;
+            ready.cause = Cause::Probe;
+        }
+        for window in &self.windows {
+            let amount = window.amount(need.permits, need.tokens);
+            let at = window.ready_at(now, amount);
+            if at > ready.at {
+                let cause = if at == FOREVER { Cause::Exceeds } else { Cause::Spent };
+                ready.at = at;
+                ready.cause = cause(window.dimension, window.span);
+            }
+            let smallest = window.amount(SMALLEST.permits, SMALLEST.tokens);
+            ready.smallest_at = ready.smallest_at.max(window.ready_at(now, smallest));
+        }
+        ready
+    }
+
+    /// A cause in the words of [`super::types::Acquired`].
+    pub fn describe(&self, cause: Cause) -> String {
+        match cause {
+            Cause::Nothing => String::new(),
+            Cause::Block => format!("block:{}", self.reason),
+            Cause::Probe => "probe".to_owned(),
+            Cause::Spent(dimension, span) => format!("{}{}", letter(dimension), i64::from(span)),
+            Cause::Exceeds(dimension, span) => format!("exceeds:{}{}", letter(dimension), i64::from(span)),
+        }
+    }
+
+    /// Whether not even the smallest request can be served.
+    pub fn is_full(&self, now: Millis) -> bool {
+        self.readiness(now, SMALLEST).smallest_at > now
+    }
+
+    /// Blocks the account because of a lease granted at `granted_at`; only ever lengthens.
+    pub fn block(&mut self, now: Millis, granted_at: Millis, day_end: Millis, block: &Block) {
+        let step = match block.steps.as_slice() {
+            [] => 0,
+            [only] => *only,
+            steps => {
+                // Requests that were under way when the block was set say nothing new.
+                if self.streak == 0 || granted_at >= self.blocked_until {
+                    self.streak += 1;
+                }
+                steps[(self.streak.clamp(1, steps.len() as i64) - 1) as usize]
+            }
+        };
+        let mut until = (now + step).min(FOREVER);
+        if block.until_day_end {
+            until = until.max(day_end);
+        }
+        if until > self.blocked_until {
+            self.blocked_until = until;
+            self.reason.clone_from(&block.reason);
+        }
+        if block.probe {
+            self.probing = true;
+            self.probe_until = 0;
+            self.probe_lease.clear();
+        }
+    }
+
+    /// Takes in that a lease ended: as the probe it ends or repeats the probing, and a success of a
+    /// lease granted after the last block ends the count of blocks in a row.
+    pub fn lease_ended(&mut self, lease: &str, granted_at: Millis, success: bool) -> bool {
+        let mut changed = false;
+        if self.probing && self.probe_lease == lease {
+            self.probing = !success;
+            self.probe_until = 0;
+            self.probe_lease.clear();
+            changed = true;
+        }
+        if success && self.streak > 0 && granted_at >= self.blocked_until {
+            self.streak = 0;
+            changed = true;
+        }
+        changed
+    }
+
+    /// Whether the account holds nothing worth keeping.
+    pub fn is_empty(&self, now: Millis) -> bool {
+        self.windows.is_empty() && self.blocked_until <= now && !self.probing && self.streak == 0
+    }
+}
+
+fn letter(dimension: Dimension) -> char {
+    match dimension {
+        Dimension::Requests => 'r',
+        Dimension::InputTokens => 'i',
+        Dimension::TotalTokens => 't',
+        Dimension::InFlight => 'f',
+    }
+}
+
+/// Whether a window returns its charge when the lease ends.
+pub fn is_held(window: &Window) -> bool {
+    window.span == Span::Held
+}

@@ -1,0 +1,60 @@
+//! The ledger: accounts with windows and a block, candidates in order, and leases.
+//!
+//! It knows nothing of Gemini. Two implementations give the same answers to the same operations:
+//! [`kernel`] (plain Rust, made durable by [`embedded`]) and [`redis`] (Lua scripts).
+
+pub mod account;
+pub mod calendar;
+pub mod embedded;
+pub mod kernel;
+pub mod redis;
+pub mod shard;
+pub mod types;
+pub mod window;
+
+use std::{future::Future, pin::Pin};
+
+pub use types::*;
+
+/// A future that a [`Ledger`] returns.
+pub type LedgerFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, LedgerError>> + Send + 'a>>;
+
+/// The seam between the broker and the place where quota is counted, in domain verbs.
+pub trait Ledger: Send + Sync + 'static {
+    /// Makes sure that the pool's ledger exists and that `digest` is its current catalogue.
+    fn open<'a>(&'a self, pool: &'a str, digest: &'a str) -> LedgerFuture<'a, Opened>;
+
+    /// Writes the candidates of one quota model and the limits of their accounts. Counts stay.
+    fn apply<'a>(&'a self, pool: &'a str, spec: &'a ShardSpec) -> LedgerFuture<'a, ()>;
+
+    /// Runs a batch as one atomic step: settles, then renewals, then acquires.
+    fn execute<'a>(&'a self, pool: &'a str, batch: &'a Batch) -> LedgerFuture<'a, Reply>;
+
+    /// Reads accounts as they stand, with the ledger's clock.
+    fn inspect<'a>(&'a self, pool: &'a str, accounts: &'a [String]) -> LedgerFuture<'a, Inspection>;
+
+    /// Whether the ledger answers, for the readiness probe.
+    fn ping(&self) -> LedgerFuture<'_, ()>;
+}
+
+/// Why the ledger did not answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LedgerError {
+    /// It cannot be reached, or did not answer in time; a batch may or may not have run.
+    #[error("the ledger cannot be reached: {0}")]
+    Unavailable(String),
+    /// It is not the ledger this broker opened: its state is not known.
+    #[error("the ledger is not the one this broker opened (expected {expected}, found {found})")]
+    Changed {
+        /// The identity the broker opened.
+        expected: String,
+        /// What stands there now.
+        found: String,
+    },
+    /// The ledger's clock lies outside of the calendar that the broker sent: one clock is days off.
+    #[error("the ledger's clock and this broker's are more than a day apart")]
+    Clock,
+    /// It cannot be used as it is: version, password, memory policy, a locked data directory.
+    #[error("{0}")]
+    Unusable(String),
+}

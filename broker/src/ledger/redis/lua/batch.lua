@@ -1,0 +1,76 @@
+-- Batch: settles, then renewals, then acquires, as one atomic step.
+--
+-- KEYS: meta, accounts, leases, forget; then candidates, ready and parked of each shard.
+-- ARGV: [1] a MessagePack array: ledger id, clock (milliseconds; 0 for Redis' own), ends of days,
+--       ends of months, rebase_at, names of shards, settles, renewals, acquires.
+-- Returns a MessagePack array: now, answers to settles, renewals, acquires. Errors: CHANGED, CLOCK.
+-- Everything written is listed in broker/src/ledger/redis/keyspace.rs with its lifetime.
+
+local names, settles, renews, acquires = input[6], input[7], input[8], input[9]
+
+local fields = { 'id', 'now', 'epoch' }
+for i = 1, #names do fields[3 + i] = 's:' .. names[i] end
+local meta = redis.call('HMGET', META, unpack(fields))
+if meta[1] ~= input[1] then return redis.error_reply('CHANGED ' .. (meta[1] or 'none')) end
+now = math.max(now, tonumber(meta[2]) or 0)
+epoch = tonumber(meta[3]) or 0
+if day_ends[1] > now or day_ends[#day_ends - 1] <= now or month_ends[1] > now or month_ends[#month_ends] <= now then
+  return redis.error_reply('CLOCK the calendar of the call does not cover the time of Redis')
+end
+
+local wanted = {}
+for i = 1, #acquires do
+  local index = acquires[i][2] + 1
+  wanted[index] = (wanted[index] or 0) + 1
+end
+local shards = {}
+for i = 1, #names do
+  shards[i] = meta[3 + i] and open_shard(i, names[i], meta[3 + i], wanted[i] or 0) or false
+end
+
+local reply = { now, {}, {}, {} }
+if #settles + #renews > 0 then load_held(shards, settles, renews) end
+for i = 1, #settles do reply[2][i] = settle(shards[settles[i][2] + 1], settles[i]) end
+for i = 1, #renews do reply[3][i] = renew(shards[renews[i][2] + 1], renews[i]) end
+
+local function same_list(a, b)
+  if #a ~= #b then return false end
+  for i = 1, #a do
+    if a[i] ~= b[i] then return false end
+  end
+  return true
+end
+
+local function same_request(a, b)
+  return a[2] == b[2] and a[3] == b[3] and a[4] == b[4]
+    and same_list(a[7], b[7]) and same_list(a[8], b[8]) and same_list(a[9], b[9])
+end
+
+local last_refused
+for i = 1, #acquires do
+  -- The same request, refused a moment ago in this very step, is refused again.
+  if last_refused and same_request(acquires[last_refused], acquires[i]) then
+    reply[4][i] = reply[4][last_refused]
+  else
+    local answer = acquire(shards[acquires[i][2] + 1], acquires[i])
+    last_refused = answer[1] == 1 and i or nil
+    reply[4][i] = answer
+  end
+end
+
+local state = { 'now', string.format('%d', now), 'epoch', string.format('%d', epoch) }
+for i = 1, #names do
+  local shard = shards[i]
+  if shard then
+    rebase(shard, input[5])
+    local row = save_shard(shard)
+    if row then
+      state[#state + 1] = 's:' .. shard.name
+      state[#state + 1] = row
+    end
+  end
+end
+save_accounts()
+save_leases()
+call_many('HSET', META, state)
+return cmsgpack.pack(reply)

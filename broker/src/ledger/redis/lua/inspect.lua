@@ -1,0 +1,17 @@
+-- Inspect: reads accounts as they stand.
+--
+-- KEYS: meta, accounts. ARGV: [1] clock (milliseconds; 0 for Redis' own), then ids of accounts.
+-- Returns now, then a row or nothing for each.
+
+local now = tonumber(ARGV[1])
+if now == 0 then
+  local time = redis.call('TIME')
+  now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+now = math.max(now, tonumber(redis.call('HGET', KEYS[1], 'now')) or 0)
+local answer = { string.format('%d', now) }
+for first = 2, #ARGV, 4000 do
+  local rows = redis.call('HMGET', KEYS[2], unpack(ARGV, first, math.min(first + 3999, #ARGV)))
+  for i = 1, #rows do answer[#answer + 1] = rows[i] end
+end
+return answer

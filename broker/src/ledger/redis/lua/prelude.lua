@@ -1,0 +1,19 @@
+-- Prelude of the batch script: names of the keys, the input, and the clock.
+
+local META, ACCOUNTS, LEASES, FORGET = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local input = cmsgpack.unpack(ARGV[1])
+local day_ends, month_ends = input[3], input[4]
+local epoch = 0
+
+local now = input[2]
+if now == 0 then
+  local time = redis.call('TIME')
+  now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+-- One command for many arguments, in pieces that fit on Lua's stack.
+local function call_many(command, key, arguments)
+  for first = 1, #arguments, 4000 do
+    redis.call(command, key, unpack(arguments, first, math.min(first + 3999, #arguments)))
+  end
+end

@@ -1,0 +1,141 @@
+-- Settle and renew: the end and the extension of a lease.
+-- The same as Kernel::settle and Kernel::renew in broker/src/ledger/kernel.rs.
+
+-- The ids of all accounts a held lease touches, and its candidate.
+local function accounts_of(shard, row)
+  local ids = {}
+  local candidate = shard and shard.candidates[row[2]]
+  if candidate then
+    for i = 1, #candidate.row[3] do ids[#ids + 1] = candidate.row[3][i] end
+    for i = 1, #candidate.row[4] do ids[#ids + 1] = candidate.row[4][i] end
+  end
+  for i = 1, #row[8] do ids[#ids + 1] = row[8][i] end
+  return ids, candidate
+end
+
+-- Reads what settles and renewals need, in one go for each kind.
+local function load_held(shards, settles, renews)
+  local ids = {}
+  for i = 1, #settles do ids[#ids + 1] = settles[i][1] end
+  for i = 1, #renews do ids[#ids + 1] = renews[i][1] end
+  load_leases(ids)
+  local function each(ops, visit)
+    for i = 1, #ops do
+      local row, shard = leases[ops[i][1]], shards[ops[i][2] + 1]
+      if row and row[1] == 0 then visit(row, shard) end
+    end
+  end
+  local names = {}
+  local function name(row, shard)
+    if shard then
+      names[shard] = names[shard] or {}
+      table.insert(names[shard], row[2])
+    end
+  end
+  each(settles, name)
+  each(renews, name)
+  for shard, list in pairs(names) do load_candidates(shard, list) end
+  local wanted = {}
+  local function account(row, shard)
+    local found = accounts_of(shard, row)
+    for i = 1, #found do wanted[#wanted + 1] = found[i] end
+  end
+  each(settles, account)
+  each(renews, account)
+  load_accounts(wanted)
+end
+
+-- How much what counts in a window is corrected by.
+local function correction(window, op, amount)
+  if window[2] == 0 or op[3] == 'r' then return -amount end
+  if op[3] == 't' then
+    local used = -1
+    if window[1] == 'i' then used = op[4] elseif window[1] == 't' then used = op[5] end
+    if used >= 0 then return used - amount end
+  end
+  return 0
+end
+
+-- op: { lease, shard, charge, input_tokens, total_tokens, clear, blocks, memo }
+local function settle(shard, op)
+  local row = leases[op[1]]
+  if not row then return { 3, '', '' } end
+  if row[1] == 1 then return { 2, row[2], row[3] } end
+  local granted_at, send_within, expires_at = row[3], row[4], row[5]
+  local ids, candidate = accounts_of(shard, row)
+  local freed = false
+  for i = 1, #ids do
+    local id = ids[i]
+    local account = accounts[id]
+    if not account then
+      for j = 1, #op[7] do
+        if string.sub(id, 1, 1) == op[7][j][1] then
+          account = { row = { 0, 0, '', false, 0, '', 0, {} }, used = {}, dirty = false }
+          accounts[id] = account
+        end
+      end
+    end
+    if account then
+      local was_full = is_full(account)
+      lease_ended(account, op[1], granted_at, op[6])
+      local windows = account.row[8]
+      for j = 1, #windows do
+        local window = windows[j]
+        local change = correction(window, op, window_amount(window, row[6], row[7]))
+        if change ~= 0 then
+          local ends = window_end(window, granted_at, send_within, expires_at)
+          if change > 0 then
+            account.used[j] = account.used[j] + window_add(window, ends, change)
+          else
+            account.used[j] = account.used[j] - window_subtract(window, ends, -change)
+          end
+          account.dirty = true
+        end
+      end
+      for j = 1, #op[7] do
+        if string.sub(id, 1, 1) == op[7][j][1] then block_account(account, granted_at, op[7][j]) end
+      end
+      if was_full and not is_full(account) then freed = true end
+    end
+  end
+  if freed then
+    epoch = epoch + 1
+    if candidate then
+      find_place(shard, candidate)
+      if candidate.place == 'p' then unpark(shard, candidate) end
+    end
+  end
+  keep_lease(op[1], now + REMEMBER_SETTLED, { 1, row[2], op[8] })
+  return { expires_at <= now and 1 or 0, row[2], '' }
+end
+
+-- op: { lease, shard, ttl }
+local function renew(shard, op)
+  local row = leases[op[1]]
+  if not row then return { 2, 0 } end
+  if row[1] == 1 or row[5] <= now then return { 1, 0 } end
+  local old = row[5]
+  local till = math.max(old, math.floor((now + op[3] + 999) / 1000) * 1000)
+  row[5] = till
+  local ids = accounts_of(shard, row)
+  for i = 1, #ids do
+    local account = accounts[ids[i]]
+    if account then
+      local windows = account.row[8]
+      for j = 1, #windows do
+        if windows[j][2] == 0 then
+          local amount = window_amount(windows[j], row[6], row[7])
+          account.used[j] = account.used[j] - window_subtract(windows[j], old, amount)
+            + window_add(windows[j], till, amount)
+          account.dirty = true
+        end
+      end
+      if account.row[4] and account.row[6] == op[1] then
+        account.row[5] = till
+        account.dirty = true
+      end
+    end
+  end
+  keep_lease(op[1], till + REMEMBER_EXPIRED, row)
+  return { 0, till }
+end

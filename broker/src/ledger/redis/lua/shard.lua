@@ -1,0 +1,195 @@
+-- The candidates of one quota model: ready ones by rank, parked ones by when they become ready.
+-- The same as broker/src/ledger/shard.rs. Both orders are read in pieces, as far as they are
+-- needed, and changed in memory; what changed is written once at the end.
+--
+-- In memory a candidate is { name, row, place = 'r' or 'p', score, stored = its place in Redis,
+-- listed = in an order's list?, moved = changed? }; row is { class, step, limited, sparse, rank
+-- when parked }.
+
+local function before(score, name, other_score, other_name)
+  return score < other_score or (score == other_score and name < other_name)
+end
+
+-- The position of the first item of the order that does not stand before (score, name).
+local function order_find(order, score, name)
+  local list, low, high = order.list, 1, #order.list + 1
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if before(list[middle].score, list[middle].name, score, name) then low = middle + 1 else high = middle end
+  end
+  return low
+end
+
+local function order_insert(order, candidate)
+  table.insert(order.list, order_find(order, candidate.score, candidate.name), candidate)
+  candidate.listed = true
+end
+
+local function order_remove(order, candidate)
+  if candidate.listed then
+    table.remove(order.list, order_find(order, candidate.score, candidate.name))
+    candidate.listed = false
+  end
+end
+
+-- Reads the rows of those candidates that were not read yet.
+local function load_candidates(shard, names)
+  local missing = {}
+  for i = 1, #names do
+    if shard.candidates[names[i]] == nil then
+      shard.candidates[names[i]] = false
+      missing[#missing + 1] = names[i]
+    end
+  end
+  if #missing == 0 then return end
+  local rows = redis.call('HMGET', shard.rows, unpack(missing))
+  for i = 1, #missing do
+    if rows[i] then
+      shard.candidates[missing[i]] = { name = missing[i], row = cmsgpack.unpack(rows[i]) }
+    end
+  end
+end
+
+-- Reads the next `count` of an order.
+local function order_load(shard, order, count)
+  local got = redis.call('ZRANGE', order.key, order.offset, order.offset + count - 1, 'WITHSCORES')
+  order.offset = order.offset + #got / 2
+  order.more = #got / 2 == count
+  if #got == 0 then return end
+  order.last_score, order.last_name = tonumber(got[#got]), got[#got - 1]
+  local names, ids = {}, {}
+  for i = 1, #got, 2 do names[#names + 1] = got[i] end
+  load_candidates(shard, names)
+  for i = 1, #got, 2 do
+    local candidate = shard.candidates[got[i]]
+    -- Who moved in this call stands where memory says, not where Redis still has it.
+    if candidate and not candidate.moved and not candidate.listed then
+      candidate.place, candidate.stored, candidate.score = order.place, order.place, tonumber(got[i + 1])
+      order_insert(order, candidate)
+      if order.place == 'r' then
+        local limited, sparse = candidate.row[3], candidate.row[4]
+        for j = 1, #limited do ids[#ids + 1] = limited[j] end
+        for j = 1, #sparse do ids[#ids + 1] = sparse[j] end
+      end
+    end
+  end
+  load_accounts(ids)
+end
+
+-- The item at a position of an order, none at its end.
+local function order_at(shard, order, position)
+  while true do
+    local item = order.list[position]
+    if not order.more then return item end
+    if item and not before(order.last_score, order.last_name, item.score, item.name) then return item end
+    order_load(shard, order, order.piece)
+    order.piece = math.min(order.piece * 4, MAX_TRIES)
+  end
+end
+
+-- Makes a candidate's place known without its order being read that far.
+local function find_place(shard, candidate)
+  if candidate.place then return end
+  local score = redis.call('ZSCORE', shard.ready.key, candidate.name)
+  local place = 'r'
+  if not score then
+    score = redis.call('ZSCORE', shard.parked.key, candidate.name)
+    place = 'p'
+  end
+  if score then
+    candidate.place, candidate.stored, candidate.score = place, place, tonumber(score)
+  end
+end
+
+-- The rank a candidate has, or would have if it came back from parking now.
+local function rank_of(shard, candidate)
+  if candidate.place == 'r' then return candidate.score end
+  local class, step = candidate.row[1], candidate.row[2]
+  local base = class * CLASS_SPAN + shard.virtual_time[class + 1]
+  return math.min(math.max(candidate.row[5], base), base + step)
+end
+
+local function move(shard, candidate, place, score)
+  if candidate.place == 'r' then order_remove(shard.ready, candidate) else order_remove(shard.parked, candidate) end
+  candidate.place, candidate.score, candidate.moved = place, score, true
+  if place == 'r' then order_insert(shard.ready, candidate) else order_insert(shard.parked, candidate) end
+end
+
+local function park(shard, candidate, at)
+  if candidate.place == 'r' then candidate.row[5] = candidate.score end
+  move(shard, candidate, 'p', at)
+end
+
+local function unpark(shard, candidate)
+  move(shard, candidate, 'r', rank_of(shard, candidate))
+end
+
+-- Moves a candidate behind by its step, because it was granted a lease.
+local function advance(shard, candidate)
+  local rank, class = rank_of(shard, candidate), candidate.row[1]
+  local time = rank - class * CLASS_SPAN
+  if time > shard.virtual_time[class + 1] then shard.virtual_time[class + 1] = time end
+  shard.changed = true
+  move(shard, candidate, 'r', rank + candidate.row[2])
+end
+
+-- Starts virtual time anew in classes that reached `rebase_at`.
+local function rebase(shard, rebase_at)
+  for class = 0, #shard.virtual_time - 1 do
+    local passed = shard.virtual_time[class + 1]
+    if passed >= rebase_at then
+      while shard.ready.more do order_load(shard, shard.ready, MAX_TRIES) end
+      shard.virtual_time[class + 1] = 0
+      shard.changed = true
+      local list, base = shard.ready.list, class * CLASS_SPAN
+      for i = 1, #list do
+        if list[i].row[1] == class then
+          list[i].score = math.max(list[i].score - passed, base)
+          list[i].moved = true
+        end
+      end
+    end
+  end
+end
+
+-- Opens a shard from its row { epoch, virtual times }; wanted: how many acquires name it.
+local function open_shard(index, name, row, wanted)
+  local key = 4 + (index - 1) * 3
+  local state = cmsgpack.unpack(row)
+  return {
+    name = name,
+    rows = KEYS[key + 1],
+    epoch = state[1],
+    virtual_time = state[2],
+    candidates = {}, -- by name; false where there is no row
+    ready = { place = 'r', key = KEYS[key + 2], list = {}, offset = 0, more = true, piece = math.max(wanted, 1) },
+    parked = { place = 'p', key = KEYS[key + 3], list = {}, offset = 0, more = true, piece = 4 },
+    changed = false,
+  }
+end
+
+-- Writes who moved; returns the shard's row if that changed.
+local function save_shard(shard)
+  local ready, parked, unready, unparked, rows = {}, {}, {}, {}, {}
+  for name, candidate in pairs(shard.candidates) do
+    if candidate and candidate.moved then
+      if candidate.place == 'r' then
+        ready[#ready + 1] = candidate.score
+        ready[#ready + 1] = name
+        if candidate.stored == 'p' then unparked[#unparked + 1] = name end
+      else
+        parked[#parked + 1] = candidate.score
+        parked[#parked + 1] = name
+        rows[#rows + 1] = name
+        rows[#rows + 1] = cmsgpack.pack(candidate.row)
+        if candidate.stored == 'r' then unready[#unready + 1] = name end
+      end
+    end
+  end
+  call_many('ZADD', shard.ready.key, ready)
+  call_many('ZADD', shard.parked.key, parked)
+  call_many('ZREM', shard.ready.key, unready)
+  call_many('ZREM', shard.parked.key, unparked)
+  call_many('HSET', shard.rows, rows)
+  if shard.changed then return cmsgpack.pack({ shard.epoch, shard.virtual_time }) end
+end
