@@ -5,12 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-
 use crate::secret::Secret;
+
+mod digest;
+mod pattern;
+
+use pattern::bare_model;
+pub use pattern::{ModelPattern, NotAPattern, is_model_name};
 
 /// The pool meant when none is named.
 pub const DEFAULT_POOL: &str = "default";
@@ -105,17 +108,6 @@ pub struct LimitRule {
     pub limits: Vec<Limit>,
 }
 
-/// Which quota models a rule is for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ModelPattern {
-    /// `*`: every model.
-    Any,
-    /// `gemini-2.5-*`: every model whose name starts so. Holds the text before the star.
-    Prefix(String),
-    /// `gemini-2.5-flash`: this model.
-    Exact(String),
-}
-
 /// At most so much of something within a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Limit {
@@ -168,37 +160,6 @@ impl Catalogue {
     /// Every key with its project, by pool name.
     pub fn keys(&self) -> impl Iterator<Item = (&Project, &Key)> {
         self.projects().flat_map(|(_, project)| project.keys.iter().map(move |key| (project, key)))
-    }
-
-    /// 16 hex characters that change whenever something changes that the ledger should be told
-    /// of. Key texts are not part of it, only their fingerprints, and neither is the order in
-    /// which projects, keys and rules were written: two replicas that were told the same agree.
-    pub fn digest(&self) -> String {
-        let mut canon = Canon::default();
-        canon.list(self.pools.values(), |canon, pool| {
-            canon.text(&pool.name);
-            canon.number(pool.send_within.as_nanos());
-            canon.number(pool.lease_ttl.as_nanos());
-            canon.rules(&pool.limits);
-            canon.list(&pool.projects, |canon, project| {
-                canon.text(&project.id);
-                canon.text(&project.tier.to_string());
-                canon.list(&project.billing_account, |canon, account| canon.text(account));
-                canon.rules(&project.limits);
-                canon.list(&project.keys, |canon, key| {
-                    canon.text(&key.id);
-                    canon.text(&key.fingerprint);
-                    canon.number(u128::from(key.weight));
-                    canon.number(u128::from(key.priority));
-                    canon.pairs(&key.labels);
-                    canon.rules(&key.limits);
-                });
-            });
-        });
-        canon.pairs(&self.model_aliases);
-        let digest =
-            Sha256::new().chain_update(b"keybroker.v1/catalogue\0").chain_update(&canon.0).finalize();
-        hex::encode(&digest[..8])
     }
 }
 
@@ -290,80 +251,6 @@ fn most_specific(rules: &[LimitRule], quota_model: &str) -> BTreeMap<(Dimension,
     chosen.into_iter().map(|(measure, (_, amount))| (measure, amount)).collect()
 }
 
-/// A model id without the resource prefix that some clients write.
-fn bare_model(model: &str) -> &str {
-    model.strip_prefix("models/").unwrap_or(model)
-}
-
-impl ModelPattern {
-    /// Whether a quota model is meant.
-    pub fn matches(&self, quota_model: &str) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Prefix(prefix) => quota_model.starts_with(prefix.as_str()),
-            Self::Exact(name) => quota_model == name,
-        }
-    }
-
-    /// A larger number for a narrower pattern: an exact name over a longer prefix over a shorter
-    /// one over any. Comparable among patterns that match one and the same model.
-    pub fn specificity(&self) -> usize {
-        match self {
-            Self::Any => 0,
-            Self::Prefix(prefix) => prefix.len(),
-            Self::Exact(_) => usize::MAX,
-        }
-    }
-
-    /// Whether every model that `other` means is meant by this pattern too. Patterns are nested
-    /// or disjoint, never half of each, so the more specific of two that meet is the inner one.
-    pub fn covers(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Any, _) => true,
-            (_, Self::Any) => false,
-            (Self::Prefix(outer), Self::Prefix(name) | Self::Exact(name)) => name.starts_with(outer.as_str()),
-            (Self::Exact(_), Self::Prefix(_)) => false,
-            (Self::Exact(outer), Self::Exact(name)) => outer == name,
-        }
-    }
-}
-
-/// Why a text is not a model pattern.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be a model name, a beginning followed by one star at the end, or a star alone")]
-pub struct NotAPattern;
-
-impl FromStr for ModelPattern {
-    type Err = NotAPattern;
-
-    fn from_str(text: &str) -> Result<Self, NotAPattern> {
-        let text = bare_model(text);
-        let (name, starred) = text.strip_suffix('*').map_or((text, false), |name| (name, true));
-        match (is_model_name(name), starred) {
-            (_, true) if name.is_empty() => Ok(Self::Any),
-            (true, true) => Ok(Self::Prefix(name.to_owned())),
-            (true, false) => Ok(Self::Exact(name.to_owned())),
-            (false, _) => Err(NotAPattern),
-        }
-    }
-}
-
-/// Whether a text can be a model id: 1 to 128 letters, digits and `.`, `_`, `-`, `/`, `:`, `@`.
-pub fn is_model_name(text: &str) -> bool {
-    let letter = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
-    (1..=128).contains(&text.len()) && text.chars().all(letter)
-}
-
-impl fmt::Display for ModelPattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Any => f.write_str("*"),
-            Self::Prefix(prefix) => write!(f, "{prefix}*"),
-            Self::Exact(name) => f.write_str(name),
-        }
-    }
-}
-
 impl fmt::Display for Tier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -406,49 +293,5 @@ impl fmt::Display for Limit {
             Window::None => write!(f, "{} = {}", self.dimension, self.amount),
             window => write!(f, "{}_per_{window} = {}", self.dimension, self.amount),
         }
-    }
-}
-
-/// Bytes that say one thing only: every text and list carries its length, lists are sorted.
-#[derive(Default)]
-struct Canon(Vec<u8>);
-
-impl Canon {
-    fn number(&mut self, number: u128) {
-        self.0.extend_from_slice(&number.to_be_bytes());
-    }
-
-    fn text(&mut self, text: &str) {
-        self.number(text.len() as u128);
-        self.0.extend_from_slice(text.as_bytes());
-    }
-
-    fn list<T>(&mut self, items: impl IntoIterator<Item = T>, write: impl Fn(&mut Self, T)) {
-        let written = items.into_iter().map(|item| {
-            let mut canon = Self::default();
-            write(&mut canon, item);
-            canon.0
-        });
-        let mut written: Vec<_> = written.collect();
-        written.sort();
-        self.number(written.len() as u128);
-        for item in written {
-            self.number(item.len() as u128);
-            self.0.extend_from_slice(&item);
-        }
-    }
-
-    fn pairs(&mut self, pairs: &BTreeMap<String, String>) {
-        self.list(pairs, |canon, (name, value)| {
-            canon.text(name);
-            canon.text(value);
-        });
-    }
-
-    fn rules(&mut self, rules: &[LimitRule]) {
-        self.list(rules, |canon, rule| {
-            canon.text(&rule.model.to_string());
-            canon.list(&rule.limits, |canon, limit| canon.text(&limit.to_string()));
-        });
     }
 }
