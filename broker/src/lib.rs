@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The broker that leases Gemini API keys to a fleet.
+
+pub mod gemini;
