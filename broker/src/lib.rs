@@ -1,1 +1,6 @@
-//! Placeholder.
+//! keybroker leases Gemini API keys to a fleet of workers that share one quota exactly.
+
+pub mod catalogue;
+pub mod gemini;
+pub mod ledger;
+pub mod secret;

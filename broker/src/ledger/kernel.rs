@@ -345,11 +345,12 @@ impl Kernel {
                 }
                 changed = true;
             }
-            for block in op.blocks.iter().filter(|block| self.accounts[slot].0.starts_with(block.role.as_str())) {
-                self.accounts[slot].1.block(now, granted_at, calendar.day_end(now), block);
+            let (id, account) = &mut self.accounts[slot];
+            for block in op.blocks.iter().filter(|block| id.starts_with(block.role.as_str())) {
+                account.block(now, granted_at, calendar.day_end(now), block);
                 changed = true;
             }
-            freed |= was_full && !self.accounts[slot].1.is_full(now);
+            freed |= was_full && !account.is_full(now);
             if changed {
                 self.changes.accounts.insert(slot);
             }

@@ -5,7 +5,6 @@
 
 pub mod account;
 pub mod calendar;
-pub mod embedded;
 pub mod kernel;
 pub mod redis;
 pub mod shard;
@@ -25,7 +24,7 @@ pub trait Ledger: Send + Sync + 'static {
     fn open<'a>(&'a self, pool: &'a str, digest: &'a str) -> LedgerFuture<'a, Opened>;
 
     /// Writes the candidates of one quota model and the limits of their accounts. Counts stay.
-    fn apply<'a>(&'a self, pool: &'a str, spec: &'a ShardSpec) -> LedgerFuture<'a, ()>;
+    fn apply<'a>(&'a self, pool: &'a str, ledger_id: &'a str, spec: &'a ShardSpec) -> LedgerFuture<'a, ()>;
 
     /// Runs a batch as one atomic step: settles, then renewals, then acquires.
     fn execute<'a>(&'a self, pool: &'a str, batch: &'a Batch) -> LedgerFuture<'a, Reply>;

@@ -1,0 +1,30 @@
+//! Every key that keybroker stores in Redis, and how long it lives.
+//!
+//! All keys of a pool share the hash tag `{pool}`, so that they lie in one slot of a cluster.
+//!
+//! | key | kind | holds | lifetime |
+//! |---|---|---|---|
+//! | `kb:{P}:meta` | hash | identity, clock, generation, one field a shard | permanent |
+//! | `kb:{P}:accounts` | hash | a row for each account that has limits or a block | permanent |
+//! | `kb:{P}:leases` | hash | a row for each lease | rows go by `forget` |
+//! | `kb:{P}:forget` | sorted set | leases by the instant they are forgotten | rows go by themselves |
+//! | `kb:{P}:candidates:S` | hash | a row for each candidate of shard S | [`SHARD_LIFETIME`] |
+//! | `kb:{P}:ready:S` | sorted set | ready candidates by rank | [`SHARD_LIFETIME`] |
+//! | `kb:{P}:parked:S` | sorted set | parked candidates by instant | [`SHARD_LIFETIME`] |
+
+/// How long a shard lives after a broker last applied it, in milliseconds. Brokers apply their
+/// shards anew every day.
+pub const SHARD_LIFETIME: i64 = 35 * 24 * 3600 * 1000;
+
+/// How many keys of a pool stand before those of its shards.
+pub const POOL_KEYS: usize = 4;
+
+/// The keys of a pool and of the shards named, in the order in which the scripts expect them.
+pub fn keys<'a>(pool: &str, shards: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let mut keys: Vec<String> =
+        ["meta", "accounts", "leases", "forget"].iter().map(|part| format!("kb:{{{pool}}}:{part}")).collect();
+    for shard in shards {
+        keys.extend(["candidates", "ready", "parked"].iter().map(|part| format!("kb:{{{pool}}}:{part}:{shard}")));
+    }
+    keys
+}
