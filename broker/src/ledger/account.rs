@@ -69,7 +69,7 @@ pub enum Cause {
 impl Account {
     /// Sets the limits of a newer or the same generation; what was counted under a (dimension,
     /// span) stays.
-    pub fn set_limits(&mut self, generation: i64, limits: &[LimitSpec]) {
+    pub fn set_limits(&mut self, generation: i64, limits: &[LimitSpec], epoch: i64) {
         if generation < self.generation {
             return;
         }
@@ -77,7 +77,7 @@ impl Account {
         let mut old = std::mem::take(&mut self.windows);
         for &LimitSpec(dimension, span, limit) in limits {
             let known = old.iter().position(|window| (window.dimension, window.span) == (dimension, span));
-            let mut window = known.map_or_else(|| Window::new(dimension, span, limit), |at| old.swap_remove(at));
+            let mut window = known.map_or_else(|| Window::new(dimension, span, limit, epoch), |at| old.swap_remove(at));
             window.limit = limit;
             self.windows.push(window);
         }
@@ -97,7 +97,8 @@ impl Account {
             ready.cause = Cause::Probe;
         }
         for window in &self.windows {
-            let amount = window.amount(need.permits, need.tokens);
+            // Every request has a token at least, also one that does not say how many.
+            let amount = window.amount(need.permits, need.tokens.max(SMALLEST.tokens));
             let at = window.ready_at(now, amount);
             if at > ready.at {
                 let cause = if at == FOREVER { Cause::Exceeds } else { Cause::Spent };
@@ -171,9 +172,17 @@ impl Account {
         changed
     }
 
-    /// Whether the account holds nothing worth keeping.
+    /// The account without what has ended.
+    #[must_use]
+    pub fn live(mut self, now: Millis) -> Self {
+        self.windows.iter_mut().for_each(|window| window.forget(now));
+        self
+    }
+
+    /// Whether the account holds nothing worth keeping: no catalogue gave it limits, and it is not
+    /// blocked.
     pub fn is_empty(&self, now: Millis) -> bool {
-        self.windows.is_empty() && self.blocked_until <= now && !self.probing && self.streak == 0
+        self.generation == 0 && self.blocked_until <= now && !self.probing && self.streak == 0
     }
 }
 

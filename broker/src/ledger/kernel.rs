@@ -31,24 +31,7 @@ pub const FORGET_AT_ONCE: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LeaseRow {
     /// Not yet reported.
-    Held {
-        /// The shard.
-        shard: Arc<str>,
-        /// The candidate.
-        candidate: Arc<str>,
-        /// When it was granted, how long sending may take and when it expires.
-        granted_at: Millis,
-        /// See [`Charged::send_within`].
-        send_within: i64,
-        /// See [`Charged::expires_at`].
-        expires_at: Millis,
-        /// Requests.
-        permits: i64,
-        /// Input tokens charged.
-        tokens: i64,
-        /// Accounts charged beside the candidate's.
-        common: Vec<String>,
-    },
+    Held(HeldLease),
     /// Reported.
     Settled {
         /// The candidate.
@@ -58,8 +41,31 @@ pub enum LeaseRow {
     },
 }
 
+/// A lease that was not yet reported.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldLease {
+    /// The shard.
+    pub shard: Arc<str>,
+    /// The candidate.
+    pub candidate: Arc<str>,
+    /// When it was granted.
+    pub granted_at: Millis,
+    /// See [`Charged::send_within`].
+    pub send_within: i64,
+    /// See [`Charged::expires_at`].
+    pub expires_at: Millis,
+    /// Requests.
+    pub permits: i64,
+    /// Input tokens charged.
+    pub tokens: i64,
+    /// Accounts charged beside the candidate's.
+    pub common: Vec<String>,
+    /// The ledger's epoch at the grant; see [`super::window::Window::since`].
+    pub epoch: i64,
+}
+
 /// The state of one pool.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Kernel {
     /// The highest instant seen: time never runs backwards.
     pub now: Millis,
@@ -75,7 +81,7 @@ pub struct Kernel {
 }
 
 /// Names of what changed.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Changes {
     /// Accounts, by slot.
     pub accounts: HashSet<usize>,
@@ -98,9 +104,11 @@ impl Kernel {
     /// Writes a shard's candidates and limits; what is counted stays, and so does the order of a
     /// shard that is there already.
     pub fn apply(&mut self, spec: &ShardSpec) {
+        // A raised limit may free who is parked.
+        self.epoch += 1;
         for account in &spec.accounts {
             let slot = self.slot(&account.id);
-            self.accounts[slot].1.set_limits(spec.generation, &account.limits);
+            self.accounts[slot].1.set_limits(spec.generation, &account.limits, self.epoch);
             self.changes.accounts.insert(slot);
         }
         if self.shards.contains_key(spec.shard.as_str()) {
@@ -292,7 +300,7 @@ impl Kernel {
         let candidate = candidate.name.clone();
         self.changes.candidates.insert((name.clone(), index));
         self.changes.shards.insert(name.clone());
-        let row = LeaseRow::Held {
+        let row = LeaseRow::Held(HeldLease {
             shard: name.clone(),
             candidate: candidate.clone(),
             granted_at: now,
@@ -301,7 +309,8 @@ impl Kernel {
             permits: op.permits,
             tokens: op.tokens,
             common: op.common.clone(),
-        };
+            epoch: self.epoch,
+        });
         self.keep_lease(op.lease.as_str().into(), charged.expires_at + REMEMBER_EXPIRED, row);
         Acquired(AcquireState::Granted, charged.expires_at, candidate.to_string(), String::new())
     }
@@ -311,12 +320,16 @@ impl Kernel {
         let Some((_, row)) = self.leases.get(op.lease.as_str()) else {
             return Settled(SettleState::Unknown, String::new(), String::new());
         };
-        let LeaseRow::Held { candidate, granted_at, send_within, expires_at, permits, tokens, common, .. } =
-            row.clone()
-        else {
-            let LeaseRow::Settled { candidate, memo } = row else { unreachable!("a lease is held or settled") };
-            return Settled(SettleState::Already, candidate.to_string(), memo.clone());
+        let held = match row.clone() {
+            LeaseRow::Settled { candidate, memo } => {
+                return Settled(SettleState::Already, candidate.to_string(), memo);
+            }
+            LeaseRow::Held(held) => held,
         };
+        if held.shard != *shard {
+            return Settled(SettleState::Unknown, String::new(), String::new());
+        }
+        let HeldLease { candidate, granted_at, send_within, expires_at, permits, tokens, common, epoch, .. } = held;
         let charged = Charged { granted_at, send_within, expires_at };
         let (slots, index) = self.accounts_of(shard, &candidate, &common);
         let mut freed = false;
@@ -324,7 +337,7 @@ impl Kernel {
             let account = &mut self.accounts[slot].1;
             let was_full = account.is_full(now);
             let mut changed = account.lease_ended(&op.lease, granted_at, op.clear);
-            for window in &mut account.windows {
+            for window in account.windows.iter_mut().filter(|window| epoch >= window.since) {
                 let end = window.end_of(charged, calendar);
                 let amount = window.amount(permits, tokens);
                 let used = match window.dimension {
@@ -375,20 +388,22 @@ impl Kernel {
         let Some((_, row)) = self.leases.get_mut(op.lease.as_str()) else {
             return Renewed(RenewState::Unknown, 0);
         };
-        let LeaseRow::Held { candidate, expires_at, permits, tokens, common, .. } = row else {
-            return Renewed(RenewState::Ended, 0);
-        };
-        let (old, permits, tokens) = (*expires_at, *permits, *tokens);
+        let LeaseRow::Held(held) = row else { return Renewed(RenewState::Ended, 0) };
+        if held.shard != *shard {
+            return Renewed(RenewState::Unknown, 0);
+        }
+        let old = held.expires_at;
         if old <= now {
             return Renewed(RenewState::Ended, 0);
         }
         let until = old.max(whole_second(now + op.ttl));
-        *expires_at = until;
-        let (candidate, common, row) = (candidate.clone(), common.clone(), row.clone());
+        held.expires_at = until;
+        let HeldLease { candidate, permits, tokens, common, epoch, .. } = held.clone();
+        let row = row.clone();
         for slot in self.accounts_of(shard, &candidate, &common).0 {
             let account = &mut self.accounts[slot].1;
             let mut changed = false;
-            for window in account.windows.iter_mut().filter(|window| is_held(window)) {
+            for window in account.windows.iter_mut().filter(|window| is_held(window) && epoch >= window.since) {
                 let amount = window.amount(permits, tokens);
                 window.subtract(now, old, amount);
                 window.add(now, until, amount);

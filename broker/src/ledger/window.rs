@@ -25,6 +25,9 @@ pub struct Window {
     pub limit: i64,
     /// `end, amount` pairs by ascending end.
     entries: Vec<i64>,
+    /// The ledger's epoch when the limit was introduced: leases of an earlier one were not counted
+    /// here, so nothing of theirs is corrected here.
+    pub since: i64,
 }
 
 /// When a charge was granted and how long it may take to reach Google.
@@ -40,8 +43,8 @@ pub struct Charged {
 
 impl Window {
     /// A window in which nothing counts yet.
-    pub fn new(dimension: Dimension, span: Span, limit: i64) -> Self {
-        Self { dimension, span, limit, entries: Vec::new() }
+    pub fn new(dimension: Dimension, span: Span, limit: i64, since: i64) -> Self {
+        Self { dimension, span, limit, entries: Vec::new(), since }
     }
 
     /// When a charge ends. Google counts a request when it arrives, at any time from the grant to
@@ -120,7 +123,8 @@ impl Window {
         }
     }
 
-    fn forget(&mut self, now: Millis) {
+    /// Drops what has ended.
+    pub fn forget(&mut self, now: Millis) {
         let ended = self.entries.chunks_exact(2).take_while(|entry| entry[0] <= now).count();
         self.entries.drain(..ended * 2);
     }

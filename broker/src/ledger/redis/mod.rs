@@ -9,6 +9,7 @@ use std::time::Duration;
 use deadpool_redis::{Config, Connection, Pool, Runtime};
 use redis::{ErrorKind, RedisError, ServerErrorKind, aio::MultiplexedConnection};
 use script::Script;
+pub use script::batch_script;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{sync::Mutex, time::timeout};
 
@@ -25,6 +26,7 @@ const PIECE: usize = 500;
 /// A ledger on Redis.
 pub struct RedisLedger {
     pool: Pool,
+    batch: Script,
     // The connection in use; calls on it are pipelined. It is dropped when it fails.
     line: Mutex<Option<Connection>>,
     deadline: Duration,
@@ -39,7 +41,13 @@ impl RedisLedger {
         let pool = Config::from_url(url)
             .create_pool(Some(Runtime::Tokio1))
             .map_err(|error| LedgerError::Unusable(format!("the Redis URL cannot be used: {error}")))?;
-        Ok(Self { pool, line: Mutex::new(None), deadline })
+        Ok(Self { pool, batch: Script::new(batch_script()), line: Mutex::new(None), deadline })
+    }
+
+    /// Runs another text as the batch script, for tests of known-bad variants.
+    #[must_use]
+    pub fn with_batch_script(self, code: &str) -> Self {
+        Self { batch: Script::new(code.to_owned()), ..self }
     }
 
     /// Connects, and checks what cannot be repaired by waiting: password and version.
@@ -150,7 +158,7 @@ impl RedisLedger {
         let keys = keyspace::keys(pool, batch.shards.iter().map(String::as_str));
         let input = encode(batch)?;
         let reply: Vec<u8> =
-            self.run(&script::BATCH, &keys, &[&input]).await.map_err(|error| changed(error, &batch.ledger_id))?;
+            self.run(&self.batch, &keys, &[&input]).await.map_err(|error| changed(error, &batch.ledger_id))?;
         decode(&reply)
     }
 

@@ -5,9 +5,9 @@ use std::sync::LazyLock;
 
 use crate::ledger::{kernel, shard, types, window};
 
-/// Runs a batch.
-pub static BATCH: LazyLock<Script> = LazyLock::new(|| {
-    script(&[
+/// The text of the script that runs a batch.
+pub fn batch_script() -> String {
+    text(&[
         include_str!("lua/prelude.lua"),
         include_str!("lua/window.lua"),
         include_str!("lua/account.lua"),
@@ -17,23 +17,31 @@ pub static BATCH: LazyLock<Script> = LazyLock::new(|| {
         include_str!("lua/settle.lua"),
         include_str!("lua/batch.lua"),
     ])
-});
+}
 /// Writes limits and candidates.
-pub static APPLY: LazyLock<Script> = LazyLock::new(|| script(&[include_str!("lua/apply.lua")]));
+pub(super) static APPLY: LazyLock<Script> = LazyLock::new(|| Script::new(text(&[include_str!("lua/apply.lua")])));
 /// Opens a pool's ledger.
-pub static OPEN: LazyLock<Script> = LazyLock::new(|| script(&[include_str!("lua/open.lua")]));
+pub(super) static OPEN: LazyLock<Script> = LazyLock::new(|| Script::new(text(&[include_str!("lua/open.lua")])));
 /// Reads accounts.
-pub static INSPECT: LazyLock<Script> = LazyLock::new(|| script(&[include_str!("lua/inspect.lua")]));
+pub(super) static INSPECT: LazyLock<Script> = LazyLock::new(|| Script::new(text(&[include_str!("lua/inspect.lua")])));
 
 /// A script and the hash that Redis knows it by.
-pub struct Script {
+pub(super) struct Script {
     /// The text.
-    pub code: String,
+    pub(super) code: String,
     /// Its SHA-1, in hex.
-    pub hash: String,
+    pub(super) hash: String,
 }
 
-fn script(parts: &[&str]) -> Script {
+impl Script {
+    /// The script with that text.
+    pub(super) fn new(code: String) -> Self {
+        let hash = redis::Script::new(&code).get_hash().to_owned();
+        Self { code, hash }
+    }
+}
+
+fn text(parts: &[&str]) -> String {
     let constants = [
         ("FOREVER", types::FOREVER),
         ("SUB_BUCKETS", window::SUB_BUCKETS),
@@ -48,6 +56,5 @@ fn script(parts: &[&str]) -> Script {
         code.push_str(part);
         code.push('\n');
     }
-    let hash = redis::Script::new(&code).get_hash().to_owned();
-    Script { code, hash }
+    code
 }

@@ -40,7 +40,8 @@ local function readiness(account, permits, tokens)
   for i = 1, #windows do
     local window = windows[i]
     local limit = window[3]
-    local amount = window_amount(window, permits, tokens)
+    -- Every request has a token at least, also one that does not say how many.
+    local amount = window_amount(window, permits, math.max(tokens, 1))
     if used[i] + amount > limit then
       local ready = window_ready_at(window, used[i], amount)
       if ready > at then
@@ -111,13 +112,14 @@ local function lease_ended(account, lease, granted_at, success)
   end
 end
 
--- Writes what changed; accounts that hold nothing any more lose their row.
+-- Writes what changed. Accounts that no catalogue gave limits to lose their row when they hold
+-- nothing any more.
 local function save_accounts()
   local set, gone = {}, {}
   for id, account in pairs(accounts) do
     if account and account.dirty then
       local row = account.row
-      if #row[8] == 0 and row[2] <= now and not row[4] and row[7] == 0 then
+      if row[1] == 0 and row[2] <= now and not row[4] and row[7] == 0 then
         gone[#gone + 1] = id
       else
         set[#set + 1] = id

@@ -184,7 +184,7 @@ local function acquire(shard, op)
     charge(op[9], op, expires_at)
     charge(candidate.row[4], op, expires_at)
     keep_lease(op[1], expires_at + REMEMBER_EXPIRED,
-      { 0, candidate.name, now, op[6], expires_at, op[3], op[4], op[9] })
+      { 0, candidate.name, now, op[6], expires_at, op[3], op[4], op[9], shard.name, epoch })
     return { 0, expires_at, candidate.name, '' }
   end
   if candidate or obstacle.at < common_at then obstacle = common_obstacle end

@@ -11,8 +11,11 @@ local META, ACCOUNTS, ROWS, READY, PARKED = KEYS[1], KEYS[2], KEYS[5], KEYS[6], 
 local input = cmsgpack.unpack(ARGV[1])
 local generation, shard, lifetime = input[2], input[3], input[8]
 
-local meta = redis.call('HMGET', META, 'id', 'epoch', 's:' .. shard)
+local meta = redis.call('HMGET', META, 'id', 's:' .. shard)
 if meta[1] ~= input[1] then return redis.error_reply('CHANGED ' .. (meta[1] or 'none')) end
+
+-- A raised limit may free who is parked.
+local epoch = redis.call('HINCRBY', META, 'epoch', 1)
 
 for _, account in ipairs(input[4]) do
   local stored = redis.call('HGET', ACCOUNTS, account[1])
@@ -20,13 +23,13 @@ for _, account in ipairs(input[4]) do
   if generation >= row[1] then
     local windows = {}
     for i, limit in ipairs(account[2]) do
-      windows[i] = { limit[1], limit[2], limit[3], {} }
+      windows[i] = { limit[1], limit[2], limit[3], {}, epoch }
       for _, old in ipairs(row[8]) do
-        if old[1] == limit[1] and old[2] == limit[2] then windows[i][4] = old[4] end
+        if old[1] == limit[1] and old[2] == limit[2] then windows[i][4], windows[i][5] = old[4], old[5] end
       end
     end
     row[1], row[8] = generation, windows
-    if stored or #windows > 0 then redis.call('HSET', ACCOUNTS, account[1], cmsgpack.pack(row)) end
+    redis.call('HSET', ACCOUNTS, account[1], cmsgpack.pack(row))
   end
 end
 
@@ -38,10 +41,10 @@ for _, candidate in ipairs(input[5]) do
   end
 end
 
-if input[7] and not meta[3] then
+if input[7] and not meta[2] then
   local times = {}
   for class = 1, input[6] do times[class] = 0 end
-  redis.call('HSET', META, 's:' .. shard, cmsgpack.pack({ tonumber(meta[2]) or 0, times }))
+  redis.call('HSET', META, 's:' .. shard, cmsgpack.pack({ epoch, times }))
 end
 redis.call('PEXPIRE', ROWS, lifetime)
 redis.call('PEXPIRE', READY, lifetime)

@@ -1,5 +1,5 @@
 -- Leases, read once and written once a call. A row is { 0, candidate, granted_at, send_within,
--- expires_at, permits, tokens, common accounts } while held and { 1, candidate, memo } when settled.
+-- expires_at, permits, tokens, common accounts, shard, epoch } while held and { 1, candidate, memo } when settled.
 
 local leases = {} -- by id; false where there is no row
 local kept, keep_until = {}, {}

@@ -4,7 +4,7 @@
 -- The ids of all accounts a held lease touches, and its candidate.
 local function accounts_of(shard, row)
   local ids = {}
-  local candidate = shard and shard.candidates[row[2]]
+  local candidate = shard.candidates[row[2]]
   if candidate then
     for i = 1, #candidate.row[3] do ids[#ids + 1] = candidate.row[3][i] end
     for i = 1, #candidate.row[4] do ids[#ids + 1] = candidate.row[4][i] end
@@ -22,15 +22,13 @@ local function load_held(shards, settles, renews)
   local function each(ops, visit)
     for i = 1, #ops do
       local row, shard = leases[ops[i][1]], shards[ops[i][2] + 1]
-      if row and row[1] == 0 then visit(row, shard) end
+      if row and row[1] == 0 and shard and shard.name == row[9] then visit(row, shard) end
     end
   end
   local names = {}
   local function name(row, shard)
-    if shard then
-      names[shard] = names[shard] or {}
-      table.insert(names[shard], row[2])
-    end
+    names[shard] = names[shard] or {}
+    table.insert(names[shard], row[2])
   end
   each(settles, name)
   each(renews, name)
@@ -61,6 +59,7 @@ local function settle(shard, op)
   local row = leases[op[1]]
   if not row then return { 3, '', '' } end
   if row[1] == 1 then return { 2, row[2], row[3] } end
+  if not shard or shard.name ~= row[9] then return { 3, '', '' } end
   local granted_at, send_within, expires_at = row[3], row[4], row[5]
   local ids, candidate = accounts_of(shard, row)
   local freed = false
@@ -81,7 +80,7 @@ local function settle(shard, op)
       local windows = account.row[8]
       for j = 1, #windows do
         local window = windows[j]
-        local change = correction(window, op, window_amount(window, row[6], row[7]))
+        local change = row[10] >= window[5] and correction(window, op, window_amount(window, row[6], row[7])) or 0
         if change ~= 0 then
           local ends = window_end(window, granted_at, send_within, expires_at)
           if change > 0 then
@@ -113,7 +112,9 @@ end
 local function renew(shard, op)
   local row = leases[op[1]]
   if not row then return { 2, 0 } end
-  if row[1] == 1 or row[5] <= now then return { 1, 0 } end
+  if row[1] == 1 then return { 1, 0 } end
+  if not shard or shard.name ~= row[9] then return { 2, 0 } end
+  if row[5] <= now then return { 1, 0 } end
   local old = row[5]
   local till = math.max(old, math.floor((now + op[3] + 999) / 1000) * 1000)
   row[5] = till
@@ -123,7 +124,7 @@ local function renew(shard, op)
     if account then
       local windows = account.row[8]
       for j = 1, #windows do
-        if windows[j][2] == 0 then
+        if windows[j][2] == 0 and row[10] >= windows[j][5] then
           local amount = window_amount(windows[j], row[6], row[7])
           account.used[j] = account.used[j] - window_subtract(windows[j], old, amount)
             + window_add(windows[j], till, amount)

@@ -152,6 +152,11 @@ local function rebase(shard, rebase_at)
   end
 end
 
+-- An order of which nothing was read yet; piece: how many to read first.
+local function open_order(place, key, piece)
+  return { place = place, key = key, list = {}, offset = 0, more = true, piece = piece, last_score = -math.huge, last_name = '' }
+end
+
 -- Opens a shard from its row { epoch, virtual times }; wanted: how many acquires name it.
 local function open_shard(index, name, row, wanted)
   local key = 4 + (index - 1) * 3
@@ -162,8 +167,8 @@ local function open_shard(index, name, row, wanted)
     epoch = state[1],
     virtual_time = state[2],
     candidates = {}, -- by name; false where there is no row
-    ready = { place = 'r', key = KEYS[key + 2], list = {}, offset = 0, more = true, piece = math.max(wanted, 1) },
-    parked = { place = 'p', key = KEYS[key + 3], list = {}, offset = 0, more = true, piece = 4 },
+    ready = open_order('r', KEYS[key + 2], math.max(wanted, 1)),
+    parked = open_order('p', KEYS[key + 3], 4),
     changed = false,
   }
 end

@@ -1,4 +1,4 @@
--- Windows: { dimension, span, limit, { end, amount, end, amount, ... } }, ends ascending.
+-- Windows: { dimension, span, limit, { end, amount, end, amount, ... }, since }, ends ascending.
 -- The same as broker/src/ledger/window.rs, where the meaning of each field is written down.
 
 -- The first of the ascending instants that lies after `at`.

@@ -1,0 +1,4 @@
+//! Starts real parts for a test: each test has servers, ports and folders of its own.
+
+pub mod process;
+pub mod redis;

@@ -1,0 +1,101 @@
+//! A private redis-server on a port and in a folder of its own.
+
+use std::{
+    io,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+use super::process::{Process, free_port, wait_until};
+
+/// A running redis-server; it ends when this is dropped.
+#[derive(Debug)]
+pub struct RedisServer {
+    process: Process,
+    port: u16,
+    folder: TempDir,
+    password: Option<String>,
+}
+
+impl RedisServer {
+    /// Starts a server that keeps nothing on disk.
+    ///
+    /// # Errors
+    /// If redis-server is not installed or does not answer.
+    pub fn start() -> io::Result<Self> {
+        Self::start_with(None, &[])
+    }
+
+    /// Starts a server with a password and with further arguments.
+    ///
+    /// # Errors
+    /// As [`RedisServer::start`].
+    pub fn start_with(password: Option<&str>, arguments: &[&str]) -> io::Result<Self> {
+        let mut last = io::Error::other("redis-server was not tried");
+        // Another process may take the port before redis-server does.
+        for _ in 0..5 {
+            match Self::try_start(password, arguments) {
+                Ok(server) => return Ok(server),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    fn try_start(password: Option<&str>, arguments: &[&str]) -> io::Result<Self> {
+        let folder = TempDir::with_prefix("keybroker-redis")?;
+        let port = free_port()?;
+        let mut command = Command::new("redis-server");
+        command
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .arg("--dir")
+            .arg(folder.path())
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        if let Some(password) = password {
+            command.args(["--requirepass", password]);
+        }
+        let mut process = Process::start("redis-server", &mut command)?;
+        let server_url = format!("redis://127.0.0.1:{port}");
+        let answers = wait_until(Duration::from_secs(10), || {
+            !process.is_running()
+                || redis::Client::open(server_url.as_str()).is_ok_and(|client| client.get_connection().is_ok())
+        });
+        if !answers || !process.is_running() {
+            return Err(io::Error::other("redis-server does not answer"));
+        }
+        Ok(Self { process, port, folder, password: password.map(str::to_owned) })
+    }
+
+    /// The port on loopback.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The folder it runs in.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    /// The URL a broker is given.
+    pub fn url(&self) -> String {
+        let user = self.password.as_ref().map(|password| format!(":{password}@")).unwrap_or_default();
+        format!("redis://{user}127.0.0.1:{}", self.port)
+    }
+
+    /// A blocking connection.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn connect(&self) -> redis::RedisResult<redis::Connection> {
+        redis::Client::open(self.url())?.get_connection()
+    }
+
+    /// The process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}

@@ -1,0 +1,196 @@
+//! Random catalogues and operations for a ledger, and a checker that knows nothing of its rules.
+
+#![allow(unreachable_pub)]
+
+mod checker;
+mod generator;
+
+pub use checker::check;
+pub use generator::scenario;
+
+use keybroker::ledger::{
+    AccountSpec, Acquire, Batch, CandidateSpec, LimitSpec, Renew, Reply, Settle, ShardSpec, account::Account,
+    calendar::Calendar, kernel::Kernel, shard,
+};
+
+/// A catalogue and what is done with it.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    pub start: i64,
+    pub keys: Vec<KeySpec>,
+    pub limits: Limits,
+    pub steps: Vec<StepSpec>,
+}
+
+/// One key: its project and place in the order.
+#[derive(Debug, Clone)]
+pub struct KeySpec {
+    pub project: usize,
+    pub billing: usize,
+    pub class: i64,
+    pub weight: i64,
+}
+
+/// Limits by kind of account; an account without limits is sparse.
+#[derive(Debug, Clone, Default)]
+pub struct Limits {
+    pub key: Vec<LimitSpec>,
+    pub project_model: Vec<LimitSpec>,
+    pub billing: Vec<LimitSpec>,
+    pub pool: Vec<LimitSpec>,
+}
+
+/// What happens at one instant.
+#[derive(Debug, Clone)]
+pub struct StepSpec {
+    pub advance: i64,
+    pub new_limits: Option<Limits>,
+    pub acquires: Vec<Acquire>,
+    pub settles: Vec<(usize, Settle)>,
+    pub renews: Vec<(usize, Renew)>,
+}
+
+/// What a ledger answered, and how its accounts stood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    pub reply: Reply,
+    pub accounts: Vec<Option<Account>>,
+}
+
+impl Step {
+    pub fn new(reply: Reply, accounts: Vec<Option<Account>>) -> Self {
+        let now = reply.now;
+        let live = |account: Account| (!account.is_empty(now)).then(|| account.live(now));
+        Self { reply, accounts: accounts.into_iter().map(|account| account.and_then(live)).collect() }
+    }
+}
+
+pub const MODELS: [&str; 2] = ["m1", "m2"];
+
+impl Scenario {
+    /// The batches in order, each with the shards to apply before it.
+    pub fn batches(&self, ledger_id: &str) -> Vec<(Batch, Vec<ShardSpec>)> {
+        let (mut now, mut shard_of, mut generation) = (self.start, Vec::new(), 1);
+        let mut specs = self.shards(&self.limits, generation);
+        let mut batches = Vec::new();
+        for step in &self.steps {
+            now += step.advance;
+            if let Some(limits) = &step.new_limits {
+                generation += 1;
+                specs = self.shards(limits, generation);
+            }
+            let known: Vec<usize> = shard_of.clone();
+            let name = |index: usize| format!("l{}", index % (known.len() + 2));
+            // Now and then a lease is named with the wrong shard, as a forged id would.
+            let shard = |index: usize, other: usize| {
+                let of_lease = known.get(index % (known.len() + 2)).copied();
+                if index % 11 == 0 { other } else { of_lease.unwrap_or(other) }
+            };
+            let calendar = Calendar::around(now);
+            let batch = Batch {
+                ledger_id: ledger_id.to_owned(),
+                clock: now,
+                day_ends: calendar.day_ends,
+                month_ends: calendar.month_ends,
+                rebase_at: 5 * shard::SCALE,
+                shards: MODELS.iter().map(|model| format!("g/{model}")).collect(),
+                settles: step
+                    .settles
+                    .iter()
+                    .map(|(at, op)| Settle { lease: name(*at), shard: shard(*at, op.shard), ..op.clone() })
+                    .collect(),
+                renews: step
+                    .renews
+                    .iter()
+                    .map(|(at, op)| Renew { lease: name(*at), shard: shard(*at, op.shard), ..op.clone() })
+                    .collect(),
+                acquires: step
+                    .acquires
+                    .iter()
+                    .map(|op| {
+                        shard_of.push(op.shard);
+                        Acquire { lease: format!("l{}", shard_of.len() - 1), ..op.clone() }
+                    })
+                    .collect(),
+            };
+            batches.push((batch, std::mem::take(&mut specs)));
+        }
+        batches
+    }
+
+    fn shards(&self, limits: &Limits, generation: i64) -> Vec<ShardSpec> {
+        MODELS.iter().map(|model| self.shard(model, limits, generation)).collect()
+    }
+
+    fn shard(&self, model: &str, limits: &Limits, generation: i64) -> ShardSpec {
+        let kinds = |key: &KeySpec, name: &str| {
+            [
+                (format!("q/p{}/{model}", key.project), &limits.project_model),
+                (format!("k/{name}"), &limits.key),
+                (format!("b/b{}", key.billing), &limits.billing),
+                (format!("p/p{}", key.project), &NO_LIMITS),
+            ]
+        };
+        let mut accounts = vec![AccountSpec { id: "w/pool".to_owned(), limits: limits.pool.clone() }];
+        let mut candidates = Vec::new();
+        for (index, key) in self.keys.iter().enumerate() {
+            let name = format!("key{index}");
+            let mut candidate = CandidateSpec {
+                name: name.clone(),
+                class: key.class,
+                step: shard::SCALE / key.weight,
+                limited: Vec::new(),
+                sparse: Vec::new(),
+            };
+            for (id, limits) in kinds(key, &name) {
+                // What is limited is decided once: a shard's candidates never change.
+                let first = match id.as_bytes()[0] {
+                    b'q' => &self.limits.project_model,
+                    b'k' => &self.limits.key,
+                    b'b' => &self.limits.billing,
+                    _ => &NO_LIMITS,
+                };
+                if first.is_empty() {
+                    candidate.sparse.push(id);
+                } else {
+                    candidate.limited.push(id.clone());
+                    if !accounts.iter().any(|known| known.id == id) {
+                        accounts.push(AccountSpec { id, limits: limits.clone() });
+                    }
+                }
+            }
+            candidates.push(candidate);
+        }
+        ShardSpec { shard: format!("g/{model}"), generation, accounts, candidates }
+    }
+
+    pub fn account_ids(&self) -> Vec<String> {
+        let mut ids = vec!["w/pool".to_owned()];
+        for (index, key) in self.keys.iter().enumerate() {
+            ids.push(format!("k/key{index}"));
+            ids.push(format!("b/b{}", key.billing));
+            ids.push(format!("p/p{}", key.project));
+            ids.extend(MODELS.iter().map(|model| format!("q/p{}/{model}", key.project)));
+        }
+        ids.sort();
+        ids.dedup();
+        ids
+    }
+}
+
+static NO_LIMITS: Vec<LimitSpec> = Vec::new();
+
+/// Runs the scenario on the kernel. Every refusal is checked for its instant: one millisecond
+/// earlier the same request is refused, at the instant it is granted.
+pub fn run_on_kernel(kernel: &mut Kernel, scenario: &Scenario) -> Vec<Step> {
+    let ids = scenario.account_ids();
+    let mut steps = Vec::new();
+    for (batch, apply) in scenario.batches("ledger") {
+        apply.iter().for_each(|spec| kernel.apply(spec));
+        let reply = kernel.execute(batch.clock, &batch).expect("the calendar covers the clock");
+        checker::check_refusals(kernel, &batch, &reply);
+        let accounts = ids.iter().map(|id| kernel.account(id).cloned()).collect();
+        steps.push(Step::new(reply, accounts));
+    }
+    steps
+}

@@ -1,0 +1,129 @@
+//! The Lua scripts and the Rust kernel give the same answers to the same operations at the same
+//! instants, and neither ever lets a window exceed its limit.
+
+mod ledger_model;
+
+use std::{
+    cell::Cell,
+    time::Duration,
+};
+
+use keybroker::ledger::{
+    Ledger,
+    kernel::Kernel,
+    redis::{RedisLedger, batch_script},
+};
+use keybroker_tests::harness::redis::RedisServer;
+use ledger_model::{Scenario, Step, check, run_on_kernel, scenario};
+use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestError, TestRunner};
+
+const SEQUENCES: u32 = 2_000;
+const STEPS: usize = 50;
+
+/// The rule of the trailing window, and the fixed window that must be found wrong.
+const RIGHT: &str = "return (math.floor(granted_at / width) + 1) * width + span + send_within";
+const FIXED: &str = "return (math.floor(granted_at / span) + 1) * span";
+
+#[test]
+fn lua_and_rust_give_the_same_answers_and_no_window_exceeds_its_limit() {
+    let bench = Bench::new(None);
+    bench.run(SEQUENCES, true, |scenario, specified, observed| {
+        for (number, (specified, observed)) in specified.iter().zip(observed).enumerate() {
+            if specified != observed {
+                let what = differences(specified, observed).join("\n");
+                return Err(format!("step {number}:\n{what}\n{scenario:#?}"));
+            }
+        }
+        check(scenario, specified).map_or(Ok(()), |violation| Err(format!("{violation:?} in {scenario:#?}")))
+    })
+    .expect("the ledgers agree");
+}
+
+#[test]
+fn a_fixed_window_in_lua_is_found_to_disagree() {
+    let bench = Bench::new(Some((RIGHT, FIXED)));
+    bench.run(SEQUENCES, false, |_, specified, observed| {
+        if specified == observed { Ok(()) } else { Err("they differ".to_owned()) }
+    })
+    .expect_err("a fixed window gives other answers");
+}
+
+#[test]
+fn a_fixed_window_is_found_to_exceed_its_limit() {
+    let bench = Bench::new(Some((RIGHT, FIXED)));
+    bench.run(SEQUENCES, false, |scenario, _, observed| {
+        check(scenario, observed).map_or(Ok(()), |violation| Err(format!("{violation:?}")))
+    })
+    .expect_err("a fixed window lets trailing windows exceed the limit");
+}
+
+fn differences(specified: &Step, observed: &Step) -> Vec<String> {
+    let mut found = Vec::new();
+    if specified.reply != observed.reply {
+        found.push(format!("Rust {:?}\nLua  {:?}", specified.reply, observed.reply));
+    }
+    for (specified, observed) in specified.accounts.iter().zip(&observed.accounts) {
+        if specified != observed {
+            found.push(format!("Rust {specified:?}\nLua  {observed:?}"));
+        }
+    }
+    found
+}
+
+struct Bench {
+    _server: RedisServer,
+    runtime: tokio::runtime::Runtime,
+    ledger: RedisLedger,
+    pool: Cell<usize>,
+}
+
+impl Bench {
+    /// A Redis of its own; `change` replaces a text of the script, for known-bad variants.
+    fn new(change: Option<(&str, &str)>) -> Self {
+        let server = RedisServer::start().expect("redis-server is installed by make setup");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut ledger = RedisLedger::new(&server.url(), Duration::from_secs(10)).unwrap();
+        if let Some((from, to)) = change {
+            assert!(batch_script().contains(from), "the script no longer reads: {from}");
+            ledger = ledger.with_batch_script(&batch_script().replace(from, to));
+        }
+        Self { _server: server, runtime, ledger, pool: Cell::new(0) }
+    }
+
+    /// Runs scenarios until one is judged wrong.
+    fn run(
+        &self,
+        cases: u32,
+        keep_failures: bool,
+        judge: impl Fn(&Scenario, &[Step], &[Step]) -> Result<(), String>,
+    ) -> Result<(), TestError<Scenario>> {
+        let regressions = || Box::new(FileFailurePersistence::Direct("tests/regressions/ledgers_agree.txt")) as Box<_>;
+        let config = Config {
+            cases,
+            max_shrink_iters: if keep_failures { 2_000 } else { 0 },
+            failure_persistence: keep_failures.then(regressions),
+            ..Config::default()
+        };
+        TestRunner::new(config).run(&scenario(STEPS), |scenario| {
+            self.pool.set(self.pool.get() + 1);
+            let specified = run_on_kernel(&mut Kernel::default(), &scenario);
+            let observed = self.runtime.block_on(self.run_on_redis(&format!("p{}", self.pool.get()), &scenario));
+            judge(&scenario, &specified, &observed).map_err(TestCaseError::fail)
+        })
+    }
+
+    async fn run_on_redis(&self, pool: &str, scenario: &Scenario) -> Vec<Step> {
+        let opened = Ledger::open(&self.ledger, pool, "digest").await.unwrap();
+        let ids = scenario.account_ids();
+        let mut steps = Vec::new();
+        for (batch, apply) in scenario.batches(&opened.ledger_id) {
+            for spec in apply {
+                Ledger::apply(&self.ledger, pool, &opened.ledger_id, &spec).await.unwrap();
+            }
+            let reply = Ledger::execute(&self.ledger, pool, &batch).await.unwrap();
+            let inspection = self.ledger.inspect_at(pool, batch.clock, &ids).await.unwrap();
+            steps.push(Step::new(reply, inspection.accounts));
+        }
+        steps
+    }
+}
