@@ -104,8 +104,8 @@ fn framed(pieces: impl Iterator<Item = String>, sse: bool) -> (&'static str, Vec
     (JSON, frames)
 }
 
-/// The first half of the frames (at least one; of a single frame, half its text), and then a failure, on which the
-/// server closes the connection in the middle of the body.
+/// The first half of the frames (at least one; of a single frame, half its text), and then a failure, on
+/// which the server closes the connection in the middle of the body.
 fn broken_body(frames: Vec<String>) -> Body {
     let mut frames: Vec<Bytes> = frames.into_iter().map(Bytes::from).collect();
     match frames.as_mut_slice() {

@@ -31,14 +31,18 @@ fn google(code: u16, status: &str, message: &str, details: &[Value]) -> ErrorBod
 
 /// A front end's own answer, which is not JSON.
 fn html(code: u16, title: &str) -> ErrorBody {
-    let text = format!(
-        "<!DOCTYPE html>\n<html lang=en><title>Error {code} ({title})!!1</title>\n<p><b>{code}.</b> <ins>That's an error.</ins>\n"
-    );
+    let text =
+        format!("<!DOCTYPE html>\n<html><title>Error {code} ({title})</title><p>{code}. {title}.</html>\n");
     ErrorBody { status: code, content_type: "text/html; charset=UTF-8", text }
 }
 
 fn error_info(reason: &str, metadata: Value) -> Value {
-    json!({"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": "googleapis.com", "metadata": metadata})
+    json!({
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": reason,
+        "domain": "googleapis.com",
+        "metadata": metadata,
+    })
 }
 
 fn service_info(reason: &str) -> Value {
@@ -78,8 +82,8 @@ pub fn quota_429(violations: &[Violation], wait: Duration) -> ErrorBody {
     let (told, delay) =
         if daily { (Duration::new(26, 211_922_938), Duration::from_secs(26)) } else { (wait, wait) };
     let mut message = String::from(
-        "You exceeded your current quota, please check your plan and billing details. For more information on this \
-         error, head to: https://ai.google.dev/gemini-api/docs/rate-limits.",
+        "You exceeded your current quota, please check your plan and billing details. For more information \
+         on this error, head to: https://ai.google.dev/gemini-api/docs/rate-limits.",
     );
     for Violation { metric, model, value, .. } in violations {
         message += &format!("\n* Quota exceeded for metric: {metric}, limit: {value}, model: {model}");
@@ -119,7 +123,7 @@ pub fn spend_rate_429() -> ErrorBody {
 
 /// Row 6: the project has reached its monthly cap.
 pub fn spending_cap_429() -> ErrorBody {
-    let message = "Your project has exceeded its monthly spending cap. Please raise the cap or wait for the next month.";
+    let message = "Your project has exceeded its monthly spending cap. Please raise the cap or wait.";
     google(429, "RESOURCE_EXHAUSTED", message, &[])
 }
 

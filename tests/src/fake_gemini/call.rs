@@ -136,9 +136,8 @@ fn check_shape(verb: Verb, body: &Value) -> Result<u64, ErrorBody> {
                 return missing("BatchEmbedContentsRequest.requests: content");
             }
             if texts.len() > LARGEST_BATCH {
-                let message = format!(
-                    "* BatchEmbedContentsRequest.requests: at most {LARGEST_BATCH} requests can be in one batch\n"
-                );
+                let message =
+                    format!("* BatchEmbedContentsRequest.requests: at most {LARGEST_BATCH} in one batch\n");
                 return Err(bodies::bad_request(&message));
             }
             Ok(texts.len() as u64)

@@ -59,7 +59,28 @@ pub enum Tier {
     Tier3,
 }
 
-/// The configuration of a fake.
+/// The configuration of a fake, as it stands in a file:
+///
+/// ```
+/// # use keybroker_tests::fake_gemini::FakeGeminiConfig;
+/// let config: FakeGeminiConfig = toml::from_str(r#"
+///     models = ["gemini-3-flash-preview"]
+///     [keys]
+///     "fake-key-0000" = "team-a"
+///     [aliases]
+///     "gemini-3-flash-preview" = "gemini-3-flash"
+///     [tiers]
+///     team-a = "tier1"
+///     [limits."*"."*"]
+///     rpm = 15
+///     [limits.team-a.gemini-3-flash]
+///     rpm = 1000
+///     input_tpm = 2_000_000
+///     rpd = 10_000
+/// "#).unwrap();
+/// assert_eq!(config.limits.of("team-a", "gemini-3-flash").rpm, Some(1000));
+/// assert_eq!(config.limits.of("team-b", "gemini-3-flash").rpm, Some(15));
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FakeGeminiConfig {

@@ -40,8 +40,8 @@ pub struct DimensionVerdict {
     pub refused_calls: u64,
     /// Time from the first arrival here to the verdict.
     pub observed_seconds: f64,
-    /// `admitted / (limit x minutes of observation)`, or x days that saw arrivals for a daily limit. Less than a
-    /// minute of observation counts as one minute. `None` without a limit, or with the limit 0.
+    /// `admitted / (limit x minutes of observation)`, or x days that saw arrivals for a daily limit. Less
+    /// than a minute of observation counts as one minute. `None` without a limit, or with the limit 0.
     pub utilisation: Option<f64>,
 }
 
@@ -55,7 +55,8 @@ impl DimensionVerdict {
 /// The whole verdict.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// True if every limit was kept over every window, counting the refused arrivals too.
+    /// True if every limit was kept over every window, counting the refused arrivals too. It is true of
+    /// a fake that nobody called, so a test should look at `calls` as well.
     pub exact: bool,
     /// Time since the start or the last reset.
     pub observed_seconds: f64,
