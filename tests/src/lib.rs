@@ -1,3 +1,4 @@
-//! Black-box proof of keybroker: a fake Gemini that judges, and a harness of real processes.
+//! Black-box proof of keybroker: what stands in for Google, and a harness of real processes.
 
+pub mod fake_gemini;
 pub mod harness;
