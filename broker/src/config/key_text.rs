@@ -112,6 +112,9 @@ impl Lookup<'_> {
         // A name that does not look like one may be a key that was put here by mistake.
         let named = name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
             && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
+        if !named {
+            found.keep_secret(name);
+        }
         let shown = if named { format!("the variable {name}") } else { "the variable it names".to_owned() };
         match (self.env)(name).map(Zeroizing::new).filter(|value| !value.trim().is_empty()) {
             Some(value) => {
@@ -126,6 +129,10 @@ impl Lookup<'_> {
     }
 
     fn first_line(&mut self, path: &str, place: &str, found: &mut Findings) -> Option<Zeroizing<String>> {
+        // The same goes for a path that does not look like one.
+        if !path.contains(['/', '.']) {
+            found.keep_secret(path);
+        }
         let path = self.folder.join(path);
         match read_file(&path) {
             Ok(text) => {

@@ -18,13 +18,14 @@ mod limits;
 mod nearest;
 mod section;
 mod summary;
+mod whole;
 
 pub use fault::{ConfigError, Fault, Warning};
 pub use summary::summary;
 
-use assemble::{Assembly, warn_of_formats};
+use assemble::Assembly;
 use fault::Findings;
-use key_text::{Lookup, is_known_format, read_file};
+use key_text::{Lookup, read_file};
 use section::Document;
 
 /// Looks a variable up by name.
@@ -94,13 +95,15 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
     }
     let environment = environment::read(&mut lookup, &mut found);
     assembly.add_environment(environment.entries, &lookup.variables, &mut found);
-    let catalogue = assembly.finish(&mut found);
-    warn_of_formats(&catalogue, is_known_format, &mut found);
-    if catalogue.keys().next().is_none() && found.faultless() {
-        report_no_keys(file.as_deref(), environment.looked_at, &mut found);
+    // What is said of the whole is only true of a whole, and would distract from faults.
+    if found.faultless() {
+        assembly.warn_of_the_whole(&mut found);
+        if assembly.catalogue.keys().next().is_none() {
+            report_no_keys(file.as_deref(), environment.looked_at, &mut found);
+        }
     }
     let warnings = found.finish()?;
-    Ok(Loaded { catalogue, warnings, files: lookup.files })
+    Ok(Loaded { catalogue: assembly.catalogue, warnings, files: lookup.files })
 }
 
 fn report_no_keys(file: Option<&Path>, mut looked_at: Vec<String>, found: &mut Findings) {

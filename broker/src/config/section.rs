@@ -72,11 +72,12 @@ impl<'a> Section<'a> {
 
     /// Finds fault with every field that is not among the known ones.
     pub(super) fn only(&self, known: &[&str], found: &mut Findings) {
-        for name in self.table.keys() {
+        for (name, value) in self.table.iter() {
             let text = name.get_ref().as_ref();
             if known.contains(&text) {
                 continue;
             }
+            keep_texts(value.get_ref(), found);
             let fix = match nearest(text, known.iter().copied()) {
                 Some(meant) => format!("did you mean `{meant}`?"),
                 None => format!("known here: {}", known.join(", ")),
@@ -196,11 +197,11 @@ impl<'a> Section<'a> {
             let (document, offset) = (self.document, item.span().start);
             match item.get_ref() {
                 DeValue::Table(table) => sections.push(Self { document, table, path, offset }),
-                other => found.fault(
-                    document.place(&path, offset),
-                    format!("is {}", kind(other)),
-                    format!("write a table here, such as {{ {} }}", example(field)),
-                ),
+                other => {
+                    keep_texts(other, found);
+                    let fix = format!("write a table here, such as {{ {} }}", example(field));
+                    found.fault(document.place(&path, offset), format!("is {}", kind(other)), fix);
+                }
             }
         }
         sections
@@ -227,6 +228,7 @@ impl<'a> Section<'a> {
     }
 
     fn wrong_type(&self, field: &str, value: &DeValue<'_>, expected: &str, found: &mut Findings) {
+        keep_texts(value, found);
         found.fault(self.place_of(field), format!("is {}", kind(value)), format!("write {expected}"));
     }
 }
@@ -248,6 +250,18 @@ fn speakable(name: &str) -> String {
         name.to_owned()
     } else {
         "…".to_owned()
+    }
+}
+
+/// Remembers the texts of a value that is not understood, if they are as long as keys are: they may
+/// be keys that a misspelt field keeps from being known as such.
+fn keep_texts(value: &DeValue<'_>, found: &mut Findings) {
+    const AS_LONG_AS_A_KEY: usize = 20;
+    match value {
+        DeValue::String(text) if text.len() >= AS_LONG_AS_A_KEY => found.keep_secret(text),
+        DeValue::Array(items) => items.iter().for_each(|item| keep_texts(item.get_ref(), found)),
+        DeValue::Table(table) => table.values().for_each(|value| keep_texts(value.get_ref(), found)),
+        _ => {}
     }
 }
 

@@ -9,23 +9,23 @@ use keybroker::catalogue::{Catalogue, Key, Pool, Project};
 use keybroker::config::{ConfigError, Loaded, Sources, load};
 
 /// A key text that is plainly none of Google's.
-pub fn key(number: u32) -> String {
+pub(crate) fn key(number: u32) -> String {
     format!("test-key-aaaaaaaa-{number:04}")
 }
 
 /// A folder to put files in and an environment to put variables in.
-pub struct Given {
-    pub folder: tempfile::TempDir,
-    pub env: HashMap<String, String>,
-    pub file: Option<PathBuf>,
+pub(crate) struct Given {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) env: HashMap<String, String>,
+    pub(crate) file: Option<PathBuf>,
 }
 
 impl Given {
-    pub fn nothing() -> Self {
+    pub(crate) fn nothing() -> Self {
         Self { folder: tempfile::tempdir().unwrap(), env: HashMap::new(), file: None }
     }
 
-    pub fn env<const N: usize>(variables: [(&str, &str); N]) -> Self {
+    pub(crate) fn env<const N: usize>(variables: [(&str, &str); N]) -> Self {
         let mut given = Self::nothing();
         for (name, value) in variables {
             given.set(name, value);
@@ -33,39 +33,39 @@ impl Given {
         given
     }
 
-    pub fn file(text: &str) -> Self {
+    pub(crate) fn file(text: &str) -> Self {
         Self::bytes(text.as_bytes())
     }
 
-    pub fn bytes(bytes: &[u8]) -> Self {
+    pub(crate) fn bytes(bytes: &[u8]) -> Self {
         let mut given = Self::nothing();
         given.file = Some(given.write("keys.toml", bytes));
         given
     }
 
-    pub fn set(&mut self, name: &str, value: &str) -> &mut Self {
+    pub(crate) fn set(&mut self, name: &str, value: &str) -> &mut Self {
         self.env.insert(name.to_owned(), value.to_owned());
         self
     }
 
-    pub fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.folder.path().join(name);
         std::fs::write(&path, bytes).unwrap();
         path
     }
 
-    pub fn load(&self) -> Result<Loaded, ConfigError> {
+    pub(crate) fn load(&self) -> Result<Loaded, ConfigError> {
         load(&Sources { file: self.file.clone(), env: &|name| self.env.get(name).cloned() })
     }
 
     #[track_caller]
-    pub fn loaded(&self) -> Loaded {
+    pub(crate) fn loaded(&self) -> Loaded {
         self.load().unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// The faults, without the folder's name.
     #[track_caller]
-    pub fn faults(&self) -> Vec<String> {
+    pub(crate) fn faults(&self) -> Vec<String> {
         let error = self.load().expect_err("should be refused");
         let folder = format!("{}/", self.folder.path().display());
         error.faults.iter().map(|fault| fault.to_string().replace(&folder, "")).collect()
@@ -73,7 +73,7 @@ impl Given {
 
     /// The one fault.
     #[track_caller]
-    pub fn fault(&self) -> String {
+    pub(crate) fn fault(&self) -> String {
         let faults = self.faults();
         assert_eq!(faults.len(), 1, "{faults:#?}");
         faults[0].clone()
@@ -81,29 +81,29 @@ impl Given {
 
     /// The warnings, without the folder's name and without those that test keys always earn.
     #[track_caller]
-    pub fn warnings(&self) -> Vec<String> {
+    pub(crate) fn warnings(&self) -> Vec<String> {
         let folder = format!("{}/", self.folder.path().display());
         let all = self.loaded().warnings.into_iter().map(|warning| warning.to_string().replace(&folder, ""));
         all.filter(|text| !text.starts_with("keys: ") && !text.starts_with("limits: ")).collect()
     }
 }
 
-pub fn pool<'a>(catalogue: &'a Catalogue, name: &str) -> &'a Pool {
+pub(crate) fn pool<'a>(catalogue: &'a Catalogue, name: &str) -> &'a Pool {
     &catalogue.pools[name]
 }
 
 #[track_caller]
-pub fn project<'a>(catalogue: &'a Catalogue, id: &str) -> &'a Project {
+pub(crate) fn project<'a>(catalogue: &'a Catalogue, id: &str) -> &'a Project {
     catalogue.projects().find(|(_, project)| project.id == id).expect("a project of that id").1
 }
 
 /// The key with a text.
 #[track_caller]
-pub fn key_of<'a>(catalogue: &'a Catalogue, text: &str) -> (&'a Project, &'a Key) {
+pub(crate) fn key_of<'a>(catalogue: &'a Catalogue, text: &str) -> (&'a Project, &'a Key) {
     catalogue.keys().find(|(_, key)| key.secret.expose() == text).expect("a key of that text")
 }
 
 /// All key texts, in the order of the catalogue.
-pub fn texts(catalogue: &Catalogue) -> Vec<String> {
+pub(crate) fn texts(catalogue: &Catalogue) -> Vec<String> {
     catalogue.keys().map(|(_, key)| key.secret.expose().to_owned()).collect()
 }
