@@ -9,7 +9,7 @@ use keybroker::catalogue::{
 use keybroker::secret::Secret;
 
 fn rule(model: &str, amount: u64) -> LimitRule {
-    LimitRule::new(model.parse().unwrap(), vec![Limit::requests_per_minute(amount)])
+    LimitRule::new(model.parse().expect("a pattern"), vec![Limit::requests_per_minute(amount)])
 }
 
 fn with_limits(pool: Vec<LimitRule>, own: Vec<LimitRule>) -> (Pool, Project) {
@@ -42,7 +42,7 @@ fn catalogue() -> Catalogue {
 }
 
 fn first_pool(catalogue: &mut Catalogue) -> &mut Pool {
-    catalogue.pools.get_mut("default").unwrap()
+    catalogue.pools.get_mut("default").expect("is there")
 }
 
 #[test]

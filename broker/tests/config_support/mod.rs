@@ -1,6 +1,7 @@
 //! What the configuration tests share: an environment that is a map, and a file in a folder of its own.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "the lint exempts test functions but not their helpers")]
 
 use std::collections::HashMap;
 use std::path::PathBuf;
