@@ -1,0 +1,154 @@
+//! Where a key's text comes from and whether it can be one.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use secrecy::zeroize::Zeroizing;
+
+use super::fault::{Findings, SHORTEST_KEY};
+use super::{Env, section::Section};
+use crate::secret::Secret;
+
+/// The most characters a key may have.
+const LONGEST_KEY: usize = 512;
+
+/// The most bytes read of any file; a larger one is not a configuration.
+const LARGEST_FILE: u64 = 8 << 20;
+
+/// Why a text cannot be a key, or nothing if it can. Formats are not judged here: Google has
+/// changed them before.
+pub(super) fn malformed(text: &str) -> Option<&'static str> {
+    if text.chars().any(|c| c.is_control() && !c.is_whitespace()) {
+        Some("has a control character in it")
+    } else if text.chars().any(char::is_whitespace) {
+        Some("has whitespace in it")
+    } else if !text.is_ascii() {
+        Some("has a character in it that is not ASCII")
+    } else if text.contains(['"', '\'', '`', '\\']) {
+        Some("has a quote or a backslash left over")
+    } else if text.starts_with('$') {
+        Some("is the name of a variable that was not expanded")
+    } else if text.contains([',', ';']) {
+        Some("has a separator in it (keys are separated by commas)")
+    } else if text.len() < SHORTEST_KEY {
+        Some("is shorter than 8 characters")
+    } else if text.len() > LONGEST_KEY {
+        Some("is longer than 512 characters")
+    } else {
+        None
+    }
+}
+
+/// The parts of a text that may each be a key, when whatever should part them is wrong.
+pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| c.is_whitespace() || "\"'`,;".contains(c))
+}
+
+/// Whether a key has one of the formats that Google is known to give out: `AIza` and 35
+/// characters, or `AQ.` and about 50.
+pub(super) fn is_known_format(text: &str) -> bool {
+    let rest_within = |mark: &str, lengths: std::ops::RangeInclusive<usize>| {
+        text.strip_prefix(mark).is_some_and(|rest| {
+            lengths.contains(&rest.len())
+                && rest.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
+        })
+    };
+    rest_within("AIza", 35..=35) || rest_within("AQ.", 40..=64)
+}
+
+/// A file's text. Bytes that are not UTF-8 are refused, as is a file too large to be meant.
+pub(super) fn read_file(path: &Path) -> io::Result<Zeroizing<String>> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    let read = File::open(path)?.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
+    if read as u64 > LARGEST_FILE {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 8 MiB"));
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|error| {
+        let line = bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
+        io::Error::new(io::ErrorKind::InvalidData, format!("not UTF-8 text (line {line})"))
+    })?;
+    Ok(Zeroizing::new(text.strip_prefix('\u{feff}').unwrap_or(text).to_owned()))
+}
+
+/// Where texts that are not written in place are looked up.
+pub(super) struct Lookup<'a> {
+    /// The environment.
+    pub(super) env: Env<'a>,
+    /// What a relative path is relative to.
+    pub(super) folder: PathBuf,
+    /// Variables that the file took a key from: finding it there again is no surprise.
+    pub(super) variables: Vec<String>,
+    /// Files that were read, for whoever watches for changes.
+    pub(super) files: Vec<PathBuf>,
+}
+
+impl Lookup<'_> {
+    /// The key that `secret` of a section stands for.
+    pub(super) fn secret(&mut self, section: &Section<'_>, found: &mut Findings) -> Option<Secret> {
+        let written = section.required_text("secret", found)?;
+        let place = section.place_of("secret");
+        let text = if let Some(name) = written.strip_prefix("env:") {
+            self.variable(name.trim(), &place, found)?
+        } else if let Some(path) = written.strip_prefix("file:") {
+            self.first_line(path.trim(), &place, found)?
+        } else {
+            Zeroizing::new(written.to_owned())
+        };
+        let text = text.trim();
+        found.keep_secret(text);
+        for word in words(text) {
+            found.keep_secret(word);
+        }
+        if let Some(problem) = malformed(text) {
+            let fix = "give the key's text as Google shows it, or \"env:NAME\" or \"file:/path\"";
+            found.fault(place, format!("the key {problem}"), fix);
+            return None;
+        }
+        Some(Secret::from(text))
+    }
+
+    fn variable(&mut self, name: &str, place: &str, found: &mut Findings) -> Option<Zeroizing<String>> {
+        // A name that does not look like one may be a key that was put here by mistake.
+        let named = name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
+            && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
+        if !named {
+            found.keep_secret(name);
+        }
+        let shown = if named { format!("the variable {name}") } else { "the variable it names".to_owned() };
+        match (self.env)(name).map(Zeroizing::new).filter(|value| !value.trim().is_empty()) {
+            Some(value) => {
+                self.variables.push(name.to_owned());
+                Some(value)
+            }
+            None => {
+                found.fault(place, format!("{shown} is not set or empty"), "set it to the key's text");
+                None
+            }
+        }
+    }
+
+    fn first_line(&mut self, path: &str, place: &str, found: &mut Findings) -> Option<Zeroizing<String>> {
+        // The same goes for a path that does not look like one.
+        if !path.contains(['/', '.']) {
+            found.keep_secret(path);
+        }
+        let path = self.folder.join(path);
+        match read_file(&path) {
+            Ok(text) => {
+                self.files.push(path);
+                let line = text.lines().next().unwrap_or_default().trim();
+                if line.is_empty() {
+                    found.fault(place, "the file it names has an empty first line", "put the key there");
+                    return None;
+                }
+                Some(Zeroizing::new(line.to_owned()))
+            }
+            Err(error) => {
+                let problem = format!("the file it names cannot be read: {error}");
+                found.fault(place, problem, "name a readable file whose first line is the key");
+                None
+            }
+        }
+    }
+}

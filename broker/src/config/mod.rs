@@ -1,0 +1,121 @@
+//! Configuration: a TOML file and the environment, made into one validated [`Catalogue`].
+//!
+//! Nothing is half accepted: either there is a catalogue, with warnings about what was passed
+//! over, or an error that lists every fault at once. No message of either holds a key's text.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use crate::catalogue::Catalogue;
+
+mod assemble;
+mod cleaner;
+mod environment;
+mod fault;
+mod file;
+mod key_text;
+mod limits;
+mod nearest;
+mod section;
+mod summary;
+mod whole;
+
+pub use fault::{ConfigError, Fault, Warning};
+pub use summary::summary;
+
+use assemble::Assembly;
+use fault::Findings;
+use key_text::{Lookup, read_file};
+use section::Document;
+
+/// Looks a variable up by name.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// The variable that names the configuration file.
+pub const FILE_VARIABLE: &str = "KEYBROKER_CONFIG";
+
+/// Where configuration comes from.
+#[derive(Clone)]
+pub struct Sources<'a> {
+    /// The TOML file; if there is none, [`FILE_VARIABLE`] may name it.
+    pub file: Option<PathBuf>,
+    /// The environment.
+    pub env: Env<'a>,
+}
+
+impl Sources<'static> {
+    /// The process's own environment, and the file that the command line named, if it did.
+    pub fn of_process(file: Option<PathBuf>) -> Self {
+        // A value that is not Unicode is kept, lossily, so that it is named instead of ignored.
+        Self {
+            file,
+            env: &|name| std::env::var_os(name).map(|value| OsStr::to_string_lossy(&value).into_owned()),
+        }
+    }
+}
+
+/// A catalogue and how it came about.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What may be leased.
+    pub catalogue: Catalogue,
+    /// What was passed over or should be known.
+    pub warnings: Vec<Warning>,
+    /// The files that were read, the configuration file first, for whoever watches for changes.
+    pub files: Vec<PathBuf>,
+}
+
+/// Reads everything that the sources name and makes a catalogue of it.
+///
+/// # Errors
+///
+/// Lists every fault of the file and the environment, or says that no usable key was found and
+/// where it was looked for.
+pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
+    let mut found = Findings::default();
+    let named = (sources.env)(FILE_VARIABLE).filter(|path| !path.trim().is_empty());
+    let file = sources.file.clone().or_else(|| named.map(PathBuf::from));
+    let folder = file.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
+    let mut lookup = Lookup { env: sources.env, folder, variables: Vec::new(), files: Vec::new() };
+
+    let mut assembly = Assembly::default();
+    if let Some(path) = &file {
+        match read_file(path) {
+            Ok(text) => {
+                lookup.files.push(path.clone());
+                let document = Document::new(path.display(), &text);
+                let written = file::read(&document, &text, &mut lookup, &mut found);
+                assembly.add_file(written, &mut found);
+            }
+            Err(error) => {
+                let fix = format!("name a readable TOML file by --config or {FILE_VARIABLE}");
+                found.fault(path.display(), format!("cannot be read: {error}"), fix);
+            }
+        }
+    }
+    let environment = environment::read(&mut lookup, &mut found);
+    assembly.add_environment(environment.entries, &lookup.variables, &mut found);
+    // What is said of the whole is only true of a whole, and would distract from faults.
+    if found.faultless() {
+        assembly.warn_of_the_whole(&mut found);
+        if assembly.catalogue.keys().next().is_none() {
+            report_no_keys(file.as_deref(), environment.looked_at, &mut found);
+        }
+    }
+    let warnings = found.finish()?;
+    Ok(Loaded { catalogue: assembly.catalogue, warnings, files: lookup.files })
+}
+
+fn report_no_keys(file: Option<&Path>, mut looked_at: Vec<String>, found: &mut Findings) {
+    looked_at.insert(
+        0,
+        match file {
+            Some(path) => format!("{} (no usable keys)", path.display()),
+            None => format!("{FILE_VARIABLE} and --config (not set)"),
+        },
+    );
+    let problem = format!("no usable key was found; looked at {}", looked_at.join(", "));
+    let fix =
+        format!("set GEMINI_KEYS to one or more keys separated by commas, or {FILE_VARIABLE} to a file");
+    found.fault("keys", problem, fix);
+}

@@ -1,0 +1,189 @@
+//! What the configuration file may say and what is made of it.
+
+mod config_support;
+
+use std::time::Duration;
+
+use config_support::{Given, key, key_of, pool, project, texts};
+use keybroker::catalogue::{Dimension, Limit, ModelPattern, Tier, Window};
+use keybroker::config::summary;
+
+const FULL: &str = r#"
+[[pools]]
+name = "default"
+send_within = "500ms"
+lease_ttl = "2m"
+[[pools.limits]]
+model = "*"
+tier = "free"
+requests_per_minute = 10
+
+[[projects]]
+id = "team-a"
+pool = "default"
+tier = "free"
+billing_account = "acct-1"
+limits = [ { model = "gemini-2.5-flash", requests_per_second = 1, requests_per_minute = 5, requests_per_10_minutes = 40,
+  requests_per_day = 500, requests_per_month = 9000, input_tokens_per_minute = 250000, input_tokens_per_day = 1000000,
+  total_tokens_per_minute = 300000, total_tokens_per_day = 2000000, in_flight = 4 } ]
+keys = [
+  { id = "a1", secret = "env:TEAM_A_KEY", weight = 3, priority = 2, labels = { owner = "x" } },
+  { secret = "test-key-aaaaaaaa-0002", limits = [ { requests_per_minute = 2 } ] },
+]
+
+[model_aliases]
+"models/gemini-3-flash-preview" = "gemini-3-flash"
+"#;
+
+fn full() -> Given {
+    let mut given = Given::file(FULL);
+    given.set("TEAM_A_KEY", &key(1));
+    given
+}
+
+fn one_project(fields: &str) -> Given {
+    Given::file(&format!("[[projects]]\nid = \"a\"\n{fields}\n"))
+}
+
+#[test]
+fn every_field_of_a_full_file_arrives() {
+    let loaded = full().loaded();
+    let catalogue = &loaded.catalogue;
+    let default = pool(catalogue, "default");
+    assert_eq!(
+        (default.send_within, default.lease_ttl),
+        (Duration::from_millis(500), Duration::from_secs(120))
+    );
+    let team = project(catalogue, "team-a");
+    assert_eq!((team.tier, team.billing_account.as_deref()), (Tier::Free, Some("acct-1")));
+    let first = &team.keys[0];
+    assert_eq!(
+        (first.id.as_str(), first.secret.expose(), first.weight, first.priority),
+        ("a1", key(1).as_str(), 3, 2)
+    );
+    assert_eq!(first.labels["owner"], "x");
+    assert_eq!(first.fingerprint, first.secret.fingerprint());
+    let limits = default.limits_for(team, "gemini-2.5-flash");
+    assert_eq!(limits.len(), 10);
+    for (dimension, window, amount) in [
+        (Dimension::Requests, Window::Trailing(1), 1),
+        (Dimension::Requests, Window::Trailing(60), 5),
+        (Dimension::Requests, Window::Trailing(600), 40),
+        (Dimension::Requests, Window::PacificDay, 500),
+        (Dimension::Requests, Window::Month, 9000),
+        (Dimension::InputTokens, Window::Trailing(60), 250_000),
+        (Dimension::InputTokens, Window::PacificDay, 1_000_000),
+        (Dimension::TotalTokens, Window::Trailing(60), 300_000),
+        (Dimension::TotalTokens, Window::PacificDay, 2_000_000),
+        (Dimension::InFlight, Window::None, 4),
+    ] {
+        assert!(limits.contains(&Limit::new(dimension, window, amount)), "{dimension} {window}");
+    }
+    assert_eq!(default.limits_for(team, "gemini-2.5-pro"), [Limit::requests_per_minute(10)]);
+    assert_eq!(team.keys[1].limits_for("any"), [Limit::requests_per_minute(2)]);
+    assert_eq!(catalogue.quota_model("gemini-3-flash-preview"), "gemini-3-flash");
+    assert_eq!(loaded.files.len(), 1);
+}
+
+#[test]
+fn a_key_without_an_id_gets_one_from_its_fingerprint() {
+    let catalogue = full().loaded().catalogue;
+    let (_, unnamed) = key_of(&catalogue, &key(2));
+    assert_eq!(unnamed.id, format!("key-{}", &unnamed.fingerprint[..8]));
+}
+
+#[test]
+fn without_pools_there_is_the_default_one_with_the_default_spans() {
+    let catalogue = one_project("keys = [ { secret = \"test-key-aaaaaaaa-0001\" } ]").loaded().catalogue;
+    let default = pool(&catalogue, "default");
+    assert_eq!((default.send_within, default.lease_ttl), (Duration::from_secs(1), Duration::from_secs(60)));
+    let (owner, key) = key_of(&catalogue, &key(1));
+    assert_eq!((owner.tier, key.weight, key.priority), (Tier::Unknown, 1, 0));
+}
+
+#[test]
+fn a_pool_without_a_name_is_the_default_one() {
+    let given = Given::file(
+        "[[pools]]\nlease_ttl = \"5s\"\n[[projects]]\nid = \"a\"\nkeys = [ { secret = \"test-key-aaaaaaaa-0001\" } ]",
+    );
+    assert_eq!(pool(&given.loaded().catalogue, "default").lease_ttl, Duration::from_secs(5));
+}
+
+#[test]
+fn a_secret_is_read_from_the_first_line_of_a_file_beside_the_configuration() {
+    let given = one_project("keys = [ { secret = \"file:a.key\" } ]");
+    given.write("a.key", format!("  {}  \r\nnot this\n", key(1)).as_bytes());
+    let loaded = given.loaded();
+    assert_eq!(texts(&loaded.catalogue), [key(1)]);
+    assert!(loaded.files[1].ends_with("a.key"), "watched too");
+}
+
+#[test]
+fn a_key_given_twice_in_one_project_is_skipped_with_a_warning_that_names_both_places() {
+    let given = one_project(
+        "keys = [ { secret = \"test-key-aaaaaaaa-0001\" }, { secret = \"test-key-aaaaaaaa-0001\" } ]",
+    );
+    assert_eq!(
+        given.warnings(),
+        [
+            "keys.toml:3: projects[0].keys[1]: the key …0001 is given twice, first at keys.toml:3: projects[0].keys[0]; this one is skipped"
+        ]
+    );
+    assert_eq!(texts(&given.loaded().catalogue), [key(1)]);
+}
+
+#[test]
+fn a_tiers_limits_stand_before_the_pools_and_behind_the_projects() {
+    let given = Given::file(
+        "[[pools]]\nlimits = [ { requests_per_minute = 100, in_flight = 9 }, { tier = \"free\", requests_per_minute = 10 },\n\
+         { tier = \"free\", model = \"flash-lite\", requests_per_minute = 15 }, { tier = \"paid\", requests_per_minute = 1000 } ]\n\
+         [[projects]]\nid = \"free\"\ntier = \"free\"\n[[projects]]\nid = \"paid\"\ntier = \"paid\"\n[[projects]]\nid = \"unsaid\"\n\
+         [[projects]]\nid = \"own\"\ntier = \"free\"\nlimits = [ { model = \"flash*\", requests_per_minute = 7 } ]\nkeys = [ { secret = \"test-key-aaaaaaaa-0001\" } ]\n",
+    );
+    let catalogue = given.loaded().catalogue;
+    let default = pool(&catalogue, "default");
+    let rpm = |id: &str, model: &str| default.limits_for(project(&catalogue, id), model)[0].amount;
+    assert_eq!(
+        [rpm("free", "pro"), rpm("paid", "pro"), rpm("unsaid", "pro"), rpm("own", "pro")],
+        [10, 1000, 100, 10]
+    );
+    assert_eq!([rpm("free", "flash-lite"), rpm("own", "flash-lite"), rpm("own", "flash")], [15, 7, 7]);
+    assert_eq!(default.limits_for(project(&catalogue, "own"), "flash").len(), 2, "in_flight is the pool's");
+    assert!(given.warnings().iter().any(|text| text.contains("1 of its projects name no tier")));
+}
+
+#[test]
+fn patterns_are_parsed_and_printed_alike() {
+    for (text, pattern) in [
+        ("*", ModelPattern::Any),
+        ("gemini-2.5-*", ModelPattern::Prefix("gemini-2.5-".to_owned())),
+        ("models/gemini-2.5-flash", ModelPattern::Exact("gemini-2.5-flash".to_owned())),
+    ] {
+        let parsed: ModelPattern = text.parse().unwrap();
+        assert_eq!(parsed, pattern);
+        assert_eq!(parsed.to_string(), text.trim_start_matches("models/"));
+    }
+    for text in ["", "a*b", "**", "a b", "ä"] {
+        assert!(text.parse::<ModelPattern>().is_err(), "{text}");
+    }
+}
+
+#[test]
+fn the_file_may_be_named_by_its_variable() {
+    let mut given = full();
+    let path = given.file.take().unwrap();
+    given.set("KEYBROKER_CONFIG", path.to_str().unwrap());
+    assert_eq!(given.loaded().catalogue.keys().count(), 2);
+}
+
+#[test]
+fn the_summary_counts_everything_and_masks_keys() {
+    let lines = summary(&full().loaded().catalogue);
+    assert!(lines[0].starts_with("1 pool, 1 project, 2 keys, 12 limits; digest "), "{lines:#?}");
+    assert_eq!(lines[1], "pool default: 1 project, 2 keys, send within 500ms, leases of 120s");
+    assert!(
+        lines[2].starts_with("  project team-a (free tier, account acct-1): a1 …0001, key-"),
+        "{lines:#?}"
+    );
+    assert!(!lines.join("\n").contains("aaaaaaaa"));
+}
