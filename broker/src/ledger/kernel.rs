@@ -570,6 +570,13 @@ impl Kernel {
         self.keep_lease(id.into(), until, row);
     }
 
+    /// Drops a lease, as it was dropped before.
+    pub fn forget_lease(&mut self, id: &str) {
+        if let Some((until, _)) = self.leases.remove(id) {
+            self.forget.remove(&(until, id.into()));
+        }
+    }
+
     /// Puts a shard in place, new or as it was stored.
     pub fn restore_shard(&mut self, name: Arc<str>, shard: Shard) {
         for index in 0..shard.candidates().len() {

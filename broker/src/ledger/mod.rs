@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod calendar;
+pub mod embedded;
 pub mod kernel;
 pub mod redis;
 pub mod shard;

@@ -1,0 +1,203 @@
+//! The ledger inside of the broker: the kernel in memory, durable through redb.
+
+mod file;
+mod rows;
+mod store;
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::Mutex,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+pub use file::Reach;
+use rows::{CandidateRow, PoolRow};
+use store::{Store, StoredPool};
+
+use super::{
+    Batch, Inspection, Ledger, LedgerError, LedgerFuture, Millis, Opened, Reply, ShardSpec,
+    kernel::{Changes, Kernel},
+};
+
+/// How often what changed is folded into tables.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
+
+/// A ledger in a data directory, for one broker.
+pub struct EmbeddedLedger {
+    state: Mutex<State>,
+}
+
+struct State {
+    store: Store,
+    pools: BTreeMap<String, PoolState>,
+    checkpoint_at: Instant,
+    // Set when a commit failed: memory is then ahead of the file, and nothing may be handed out.
+    broken: Option<String>,
+}
+
+struct PoolState {
+    row: PoolRow,
+    kernel: Kernel,
+    unfolded: Changes,
+}
+
+impl EmbeddedLedger {
+    /// Opens the ledger in a folder.
+    ///
+    /// # Errors
+    /// If the folder cannot be written, is in use by another broker, or holds a damaged ledger.
+    pub fn open(folder: &Path, reach: Reach) -> Result<Self, LedgerError> {
+        let (store, stored) = Store::open(folder, reach)?;
+        let restored = |(name, StoredPool { row, kernel }): (String, StoredPool)| {
+            (name, PoolState { row, kernel, unfolded: Changes::default() })
+        };
+        let state = State {
+            store,
+            pools: stored.into_iter().map(restored).collect(),
+            checkpoint_at: Instant::now() + CHECKPOINT_EVERY,
+            broken: None,
+        };
+        Ok(Self { state: Mutex::new(state) })
+    }
+
+    fn with_state<T>(&self, work: impl FnOnce(&mut State) -> Result<T, LedgerError>) -> Result<T, LedgerError> {
+        let mut state = self.state.lock().map_err(|_| LedgerError::Unusable("the ledger panicked".to_owned()))?;
+        match &state.broken {
+            Some(why) => Err(LedgerError::Unusable(why.clone())),
+            None => work(&mut state),
+        }
+    }
+
+    /// Reads accounts at an instant that a test drives.
+    ///
+    /// # Errors
+    /// As [`Ledger::inspect`].
+    pub fn inspect_at(&self, pool: &str, clock: Millis, accounts: &[String]) -> Result<Inspection, LedgerError> {
+        self.with_state(|state| {
+            let kernel = &state.pool(pool)?.kernel;
+            let accounts = accounts.iter().map(|id| kernel.account(id).cloned()).collect();
+            Ok(Inspection { now: kernel.now.max(clock), accounts })
+        })
+    }
+}
+
+impl State {
+    fn pool(&mut self, name: &str) -> Result<&mut PoolState, LedgerError> {
+        self.pools.get_mut(name).ok_or_else(|| LedgerError::Changed {
+            expected: name.to_owned(),
+            found: "none".to_owned(),
+        })
+    }
+
+    fn checked(&mut self, name: &str, ledger_id: &str) -> Result<&mut PoolState, LedgerError> {
+        let pool = self.pool(name)?;
+        if pool.row.ledger_id != ledger_id {
+            return Err(LedgerError::Changed { expected: ledger_id.to_owned(), found: pool.row.ledger_id.clone() });
+        }
+        Ok(pool)
+    }
+
+    fn kept<T>(&mut self, outcome: Result<T, redb::Error>) -> Result<T, LedgerError> {
+        outcome.map_err(|error| {
+            let why = format!("the data directory cannot be written: {error}; nothing more is granted");
+            self.broken = Some(why.clone());
+            LedgerError::Unusable(why)
+        })
+    }
+
+    fn open(&mut self, name: &str, digest: &str) -> Result<Opened, LedgerError> {
+        let pool = self.pools.entry(name.to_owned()).or_insert_with(|| PoolState {
+            row: PoolRow { ledger_id: format!("{:016x}", rand::random::<u64>()), ..PoolRow::default() },
+            kernel: Kernel::default(),
+            unfolded: Changes::default(),
+        });
+        if pool.row.digest != digest {
+            pool.row.digest = digest.to_owned();
+            pool.row.generation += 1;
+        }
+        let row = pool.row.clone();
+        let outcome = self.store.record_pool(name, &row);
+        self.kept(outcome)?;
+        Ok(Opened { ledger_id: row.ledger_id, generation: row.generation })
+    }
+
+    fn apply(&mut self, name: &str, ledger_id: &str, spec: &ShardSpec) -> Result<(), LedgerError> {
+        let pool = self.checked(name, ledger_id)?;
+        pool.kernel.apply(spec);
+        let changes = std::mem::take(&mut pool.kernel.changes);
+        let rows = rows::changed_rows(&pool.kernel, &changes);
+        merge(&mut pool.unfolded, changes);
+        let candidate = |candidate: &super::CandidateSpec| {
+            let ids = |ids: &[String]| ids.iter().map(|id| id.as_str().into()).collect();
+            let (limited, sparse) = (ids(&candidate.limited), ids(&candidate.sparse));
+            (candidate.name.clone(), CandidateRow { class: candidate.class, step: candidate.step, limited, sparse })
+        };
+        let candidates: Vec<_> = spec.candidates.iter().map(candidate).collect();
+        let outcome = self.store.record_shard(name, &spec.shard, &candidates, &rows);
+        self.kept(outcome)
+    }
+
+    fn execute(&mut self, name: &str, batch: &Batch) -> Result<Reply, LedgerError> {
+        let clock = if batch.clock == 0 { system_clock() } else { batch.clock };
+        let pool = self.checked(name, &batch.ledger_id)?;
+        let reply = pool.kernel.execute(clock, batch).ok_or(LedgerError::Clock)?;
+        let changes = std::mem::take(&mut pool.kernel.changes);
+        let rows = rows::changed_rows(&pool.kernel, &changes);
+        merge(&mut pool.unfolded, changes);
+        // The lease is handed out only after this: what the process promised, the file knows.
+        let outcome = self.store.record(name, &rows);
+        self.kept(outcome)?;
+        if Instant::now() >= self.checkpoint_at {
+            self.checkpoint(reply.now)?;
+        }
+        Ok(reply)
+    }
+
+    fn checkpoint(&mut self, now: Millis) -> Result<(), LedgerError> {
+        let rows: Vec<_> = self
+            .pools
+            .iter_mut()
+            .map(|(name, pool)| {
+                let changes = std::mem::take(&mut pool.unfolded);
+                (name.as_str(), rows::state_rows(&pool.kernel, &changes))
+            })
+            .collect();
+        let outcome = self.store.checkpoint(now, &rows);
+        drop(rows);
+        self.checkpoint_at = Instant::now() + CHECKPOINT_EVERY;
+        self.kept(outcome)
+    }
+}
+
+impl Ledger for EmbeddedLedger {
+    fn open<'a>(&'a self, pool: &'a str, digest: &'a str) -> LedgerFuture<'a, Opened> {
+        Box::pin(async move { self.with_state(|state| state.open(pool, digest)) })
+    }
+
+    fn apply<'a>(&'a self, pool: &'a str, ledger_id: &'a str, spec: &'a ShardSpec) -> LedgerFuture<'a, ()> {
+        Box::pin(async move { self.with_state(|state| state.apply(pool, ledger_id, spec)) })
+    }
+
+    fn execute<'a>(&'a self, pool: &'a str, batch: &'a Batch) -> LedgerFuture<'a, Reply> {
+        Box::pin(async move { self.with_state(|state| state.execute(pool, batch)) })
+    }
+
+    fn inspect<'a>(&'a self, pool: &'a str, accounts: &'a [String]) -> LedgerFuture<'a, Inspection> {
+        Box::pin(async move { self.inspect_at(pool, system_clock(), accounts) })
+    }
+
+    fn ping(&self) -> LedgerFuture<'_, ()> {
+        Box::pin(async move { self.with_state(|_| Ok(())) })
+    }
+}
+
+fn merge(into: &mut Changes, from: Changes) {
+    into.accounts.extend(from.accounts);
+    into.candidates.extend(from.candidates);
+    into.shards.extend(from.shards);
+}
+
+fn system_clock() -> Millis {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as Millis)
+}

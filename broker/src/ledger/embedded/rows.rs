@@ -1,0 +1,142 @@
+//! What the embedded ledger stores of a pool, as rows.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ledger::{
+    Millis,
+    account::Account,
+    kernel::{Changes, Kernel, LeaseRow},
+    shard::{CLASSES, Candidate, Place, Shard},
+};
+
+/// One changed piece of a pool's state, as it is after the change.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Row {
+    /// An account by its id.
+    Account(Arc<str>, Account),
+    /// Where a candidate stands: shard, name, place.
+    Place(Arc<str>, Arc<str>, Place),
+    /// A shard's virtual times and epoch.
+    Shard(Arc<str>, [i64; CLASSES], i64),
+    /// The pool's clock and epoch.
+    Pool(Millis, i64),
+    /// A lease: until when it is remembered and what is known; nothing if it was forgotten.
+    Lease(Arc<str>, Option<(Millis, LeaseRow)>),
+}
+
+/// What of a candidate never changes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct CandidateRow {
+    pub(super) class: i64,
+    pub(super) step: i64,
+    pub(super) limited: Vec<Arc<str>>,
+    pub(super) sparse: Vec<Arc<str>>,
+}
+
+/// The identity of a pool's ledger and its catalogue.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct PoolRow {
+    pub(super) ledger_id: String,
+    pub(super) digest: String,
+    pub(super) generation: i64,
+}
+
+/// The rows that say what changed, leases last.
+pub(super) fn changed_rows(kernel: &Kernel, changes: &Changes) -> Vec<Row> {
+    let mut rows = state_rows(kernel, changes);
+    for id in &changes.leases {
+        rows.push(Row::Lease(id.clone(), kernel.lease(id).cloned()));
+    }
+    rows
+}
+
+/// The same without leases.
+pub(super) fn state_rows(kernel: &Kernel, changes: &Changes) -> Vec<Row> {
+    let mut rows = vec![Row::Pool(kernel.now, kernel.epoch)];
+    for slot in &changes.accounts {
+        let (id, account) = kernel.account_at(*slot);
+        rows.push(Row::Account(id.clone(), account.clone()));
+    }
+    for (shard, index) in &changes.candidates {
+        if let Some(state) = kernel.shard_named(shard) {
+            let candidate = state.get(*index);
+            rows.push(Row::Place(shard.clone(), candidate.name.clone(), candidate.place));
+        }
+    }
+    for name in &changes.shards {
+        if let Some(shard) = kernel.shard_named(name) {
+            rows.push(Row::Shard(name.clone(), shard.virtual_time, shard.epoch));
+        }
+    }
+    rows
+}
+
+/// Until when the newest lease of these rows is remembered.
+pub(super) fn remembered_until(rows: &[Row]) -> Millis {
+    let until = |row: &Row| if let Row::Lease(_, Some((until, _))) = row { Some(*until) } else { None };
+    rows.iter().filter_map(until).max().unwrap_or(0)
+}
+
+/// A pool's state while it is put together from rows.
+#[derive(Default)]
+pub(super) struct Restored {
+    pub(super) kernel: Kernel,
+    shards: std::collections::BTreeMap<Arc<str>, RestoredShard>,
+}
+
+#[derive(Default)]
+struct RestoredShard {
+    candidates: std::collections::BTreeMap<Arc<str>, (CandidateRow, Place)>,
+    virtual_time: [i64; CLASSES],
+    epoch: i64,
+}
+
+impl Restored {
+    pub(super) fn candidate(&mut self, shard: &str, name: &str, row: CandidateRow) {
+        let place = Place::Ready(row.class * crate::ledger::shard::CLASS_SPAN);
+        self.shards.entry(shard.into()).or_default().candidates.insert(name.into(), (row, place));
+    }
+
+    pub(super) fn row(&mut self, row: Row) {
+        match row {
+            Row::Account(id, account) => {
+                self.kernel.restore_account(&id, account);
+            }
+            Row::Place(shard, name, place) => {
+                if let Some(known) = self.shards.entry(shard).or_default().candidates.get_mut(&name) {
+                    known.1 = place;
+                }
+            }
+            Row::Shard(name, virtual_time, epoch) => {
+                let shard = self.shards.entry(name).or_default();
+                shard.virtual_time = virtual_time;
+                shard.epoch = epoch;
+            }
+            Row::Pool(now, epoch) => {
+                self.kernel.now = now;
+                self.kernel.epoch = epoch;
+            }
+            Row::Lease(id, Some((until, lease))) => self.kernel.restore_lease(&id, until, lease),
+            Row::Lease(id, None) => self.kernel.forget_lease(&id),
+        }
+    }
+
+    pub(super) fn finish(mut self) -> Kernel {
+        for (name, shard) in self.shards {
+            let candidates = shard.candidates.into_iter().map(|(name, (row, place))| Candidate {
+                name,
+                class: row.class,
+                step: row.step,
+                limited: row.limited.iter().map(|id| self.kernel.slot_of(id)).collect(),
+                sparse: row.sparse.iter().map(|id| self.kernel.slot_of(id)).collect(),
+                place,
+            });
+            let candidates: Vec<_> = candidates.collect();
+            self.kernel.restore_shard(name, Shard::new(candidates, shard.virtual_time, shard.epoch));
+        }
+        self.kernel.changes = Changes::default();
+        self.kernel
+    }
+}

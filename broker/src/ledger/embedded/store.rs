@@ -1,0 +1,222 @@
+//! The rows in redb.
+//!
+//! Every batch is one commit of one journal record: the rows it changed, as they are afterwards.
+//! Every few seconds a checkpoint folds what changed into tables of its own and drops the journal
+//! records that hold no lease any more; leases live in the journal alone. Restoring is reading the
+//! tables and playing the journal over them.
+
+use std::{collections::BTreeMap, path::Path};
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{
+    file::{LedgerFile, Reach},
+    rows::{CandidateRow, PoolRow, Restored, Row, remembered_until},
+};
+use crate::ledger::{LedgerError, Millis, kernel::Kernel};
+
+/// By pool.
+const POOLS: TableDefinition<&str, &[u8]> = TableDefinition::new("pools");
+/// By pool, kind of row and its ids, with a zero byte between them.
+const STATE: TableDefinition<&str, &[u8]> = TableDefinition::new("state");
+/// By pool, shard and name, with a zero byte between them.
+const CANDIDATES: TableDefinition<&str, &[u8]> = TableDefinition::new("candidates");
+/// By sequence number: until when its leases are remembered, pool, rows.
+const JOURNAL: TableDefinition<u64, (i64, &str, &[u8])> = TableDefinition::new("journal");
+/// Up to which record the journal is folded into the tables, under one name.
+const FOLDED: TableDefinition<&str, u64> = TableDefinition::new("folded");
+
+/// The open database.
+pub(super) struct Store {
+    database: Database,
+    next: u64,
+}
+
+/// A pool as it was stored.
+pub(super) struct StoredPool {
+    pub(super) row: PoolRow,
+    pub(super) kernel: Kernel,
+}
+
+impl Store {
+    /// Opens the ledger's file in the folder, and makes both if need be.
+    pub(super) fn open(folder: &Path, reach: Reach) -> Result<(Self, BTreeMap<String, StoredPool>), LedgerError> {
+        let shown = folder.display();
+        std::fs::create_dir_all(folder)
+            .map_err(|error| unusable(format!("the data directory {shown} cannot be made: {error}")))?;
+        let path = folder.join("ledger.redb");
+        let file = std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let file = file.map_err(|error| unusable(format!("{} cannot be opened for writing: {error}", path.display())))?;
+        let database = LedgerFile::new(file, reach)
+            .and_then(|file| Database::builder().create_with_backend(file))
+            .map_err(|error| match error {
+                redb::DatabaseError::DatabaseAlreadyOpen => unusable(format!(
+                    "the data directory {shown} is in use by another broker; give each broker one of its own, \
+                     or a Redis that they share"
+                )),
+                other => unusable(format!("{} cannot be opened: {other}", path.display())),
+            })?;
+        let mut store = Self { database, next: 0 };
+        let pools = store.restore().map_err(|error| damaged(&path.display().to_string(), &error))?;
+        Ok((store, pools))
+    }
+
+    /// Commits what a batch changed.
+    pub(super) fn record(&mut self, pool: &str, rows: &[Row]) -> Result<(), redb::Error> {
+        let write = self.database.begin_write()?;
+        let body = encode(&rows);
+        write.open_table(JOURNAL)?.insert(self.next, (remembered_until(rows), pool, body.as_slice()))?;
+        write.commit()?;
+        self.next += 1;
+        Ok(())
+    }
+
+    /// Commits what a catalogue changed, with the candidates it brought.
+    pub(super) fn record_shard(
+        &mut self,
+        pool: &str,
+        shard: &str,
+        candidates: &[(String, CandidateRow)],
+        rows: &[Row],
+    ) -> Result<(), redb::Error> {
+        let write = self.database.begin_write()?;
+        {
+            let mut table = write.open_table(CANDIDATES)?;
+            for (name, row) in candidates {
+                table.insert(key(&[pool, shard, name]).as_str(), encode(row).as_slice())?;
+            }
+            let body = encode(&rows);
+            write.open_table(JOURNAL)?.insert(self.next, (0, pool, body.as_slice()))?;
+        }
+        write.commit()?;
+        self.next += 1;
+        Ok(())
+    }
+
+    /// Commits a pool's identity and catalogue.
+    pub(super) fn record_pool(&mut self, pool: &str, row: &PoolRow) -> Result<(), redb::Error> {
+        let write = self.database.begin_write()?;
+        write.open_table(POOLS)?.insert(pool, encode(row).as_slice())?;
+        write.commit()?;
+        Ok(())
+    }
+
+    /// Folds rows into the tables and drops journal records that are needed no more. `rows` must
+    /// hold all that changed since the last checkpoint, leases left out.
+    pub(super) fn checkpoint(&mut self, now: Millis, rows: &[(&str, Vec<Row>)]) -> Result<(), redb::Error> {
+        let write = self.database.begin_write()?;
+        {
+            let mut state = write.open_table(STATE)?;
+            for (pool, rows) in rows {
+                for row in rows {
+                    if let Some(key) = state_key(pool, row) {
+                        state.insert(key.as_str(), encode(row).as_slice())?;
+                    }
+                }
+            }
+            let mut journal = write.open_table(JOURNAL)?;
+            let mut gone = Vec::new();
+            for record in journal.iter()? {
+                let (sequence, record) = record?;
+                if record.value().0 > now {
+                    break;
+                }
+                gone.push(sequence.value());
+            }
+            for sequence in gone {
+                journal.remove(sequence)?;
+            }
+            write.open_table(FOLDED)?.insert("next", self.next)?;
+        }
+        write.commit()?;
+        Ok(())
+    }
+
+    fn restore(&mut self) -> Result<BTreeMap<String, StoredPool>, redb::Error> {
+        let write = self.database.begin_write()?;
+        write.open_table(POOLS)?;
+        write.open_table(STATE)?;
+        write.open_table(CANDIDATES)?;
+        write.open_table(JOURNAL)?;
+        write.open_table(FOLDED)?;
+        write.commit()?;
+
+        let read = self.database.begin_read()?;
+        let mut rows: BTreeMap<String, PoolRow> = BTreeMap::new();
+        let mut pools: BTreeMap<String, Restored> = BTreeMap::new();
+        for entry in read.open_table(POOLS)?.iter()? {
+            let (pool, row) = entry?;
+            rows.insert(pool.value().to_owned(), decode(row.value())?);
+            pools.insert(pool.value().to_owned(), Restored::default());
+        }
+        for entry in read.open_table(CANDIDATES)?.iter()? {
+            let (key, row) = entry?;
+            let mut parts = key.value().split('\0');
+            if let (Some(pool), Some(shard), Some(name)) = (parts.next(), parts.next(), parts.next())
+                && let Some(pool) = pools.get_mut(pool)
+            {
+                pool.candidate(shard, name, decode(row.value())?);
+            }
+        }
+        for entry in read.open_table(STATE)?.iter()? {
+            let (key, row) = entry?;
+            let pool = key.value().split('\0').next().unwrap_or_default();
+            if let Some(pool) = pools.get_mut(pool) {
+                pool.row(decode(row.value())?);
+            }
+        }
+        let folded = read.open_table(FOLDED)?.get("next")?.map_or(0, |next| next.value());
+        self.next = folded;
+        for entry in read.open_table(JOURNAL)?.iter()? {
+            let (sequence, record) = entry?;
+            let (_, pool, body) = record.value();
+            if let Some(pool) = pools.get_mut(pool) {
+                let rows: Vec<Row> = decode(body)?;
+                let unfolded = sequence.value() >= folded;
+                rows.into_iter()
+                    .filter(|row| unfolded || matches!(row, Row::Lease(..)))
+                    .for_each(|row| pool.row(row));
+            }
+            self.next = self.next.max(sequence.value() + 1);
+        }
+        let with_row = |(name, restored): (String, Restored)| {
+            let row = rows.remove(&name).unwrap_or_default();
+            (name, StoredPool { row, kernel: restored.finish() })
+        };
+        Ok(pools.into_iter().map(with_row).collect())
+    }
+}
+
+fn state_key(pool: &str, row: &Row) -> Option<String> {
+    match row {
+        Row::Account(id, _) => Some(key(&[pool, "account", id])),
+        Row::Place(shard, name, _) => Some(key(&[pool, "place", shard, name])),
+        Row::Shard(name, ..) => Some(key(&[pool, "shard", name])),
+        Row::Pool(..) => Some(key(&[pool, "pool"])),
+        Row::Lease(..) => None,
+    }
+}
+
+fn key(parts: &[&str]) -> String {
+    parts.join("\0")
+}
+
+fn encode(value: &impl Serialize) -> Vec<u8> {
+    postcard::to_stdvec(value).expect("rows are plain data of known sizes")
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, redb::Error> {
+    postcard::from_bytes(bytes).map_err(|error| redb::Error::Corrupted(error.to_string()))
+}
+
+fn unusable(text: String) -> LedgerError {
+    LedgerError::Unusable(text)
+}
+
+fn damaged(path: &str, error: &redb::Error) -> LedgerError {
+    unusable(format!(
+        "{path} cannot be read: {error}; if it is beyond repair, move it away, and wait until all quota \
+         windows have passed before you start again"
+    ))
+}
