@@ -1,0 +1,4 @@
+//! stub
+pub struct Gemini;
+pub struct GeminiBuilder;
+pub struct GeminiError;
