@@ -94,6 +94,11 @@ impl Lease {
         Ok(&self.api_key)
     }
 
+    /// For masking it in what comes back; only `begin_send` hands it out.
+    pub(crate) fn key(&self) -> &SecretString {
+        &self.api_key
+    }
+
     /// The id of the lease.
     pub fn lease_id(&self) -> &str {
         &self.lease_id

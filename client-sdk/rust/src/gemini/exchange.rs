@@ -1,0 +1,187 @@
+//! One request with one lease: what is sent, and what its answer is reported as.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use reqwest::{
+    Response,
+    header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
+};
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use super::{
+    call::{Answer, Call, Mode},
+    error::{GeminiError, GoogleError, UpstreamError},
+    stream::Live,
+    types::UsageMetadata,
+};
+use crate::{
+    lease::Lease,
+    outcome::{Outcome, TransportKind, Usage},
+    redact::redact,
+};
+
+/// How long an answer is held back until its report has arrived. Delivery goes on after it.
+const REPORT_GRACE: Duration = Duration::from_secs(1);
+
+/// A request that failed: its lease, what to report, and what to tell the caller.
+pub(crate) struct Failure {
+    pub(crate) lease: Lease,
+    pub(crate) outcome: Outcome,
+    pub(crate) error: GeminiError,
+}
+
+impl Failure {
+    pub(crate) fn transport(lease: Lease, kind: TransportKind, message: String) -> Self {
+        let error = GeminiError::Transport { kind, message: message.clone(), advice: None, attempts: 0 };
+        Self { lease, outcome: Outcome::TransportError { kind, message }, error }
+    }
+
+    /// An error answer. The key is masked before anything else sees the body.
+    pub(crate) fn http(lease: Lease, status: u16, body: Bytes, retry_after: Option<Duration>) -> Self {
+        let body = redact(body, lease.key());
+        let error = GeminiError::Upstream(Box::new(UpstreamError {
+            status,
+            google: GoogleError::parse(&body),
+            body: String::from_utf8_lossy(&body).into_owned(),
+            key_id: lease.key_id().to_owned(),
+            advice: None,
+            attempts: 0,
+        }));
+        Self { lease, outcome: Outcome::HttpError { status, body, retry_after }, error }
+    }
+
+    /// An answer that holds an error object although it began with a good status.
+    pub(crate) fn embedded(lease: Lease, status: u16, google: &GoogleError, body: Bytes) -> Self {
+        Self::http(lease, google.http_status().unwrap_or(status), body, None)
+    }
+
+    fn reqwest(lease: Lease, error: reqwest::Error) -> Self {
+        let kind = transport_kind(&error);
+        Self::transport(lease, kind, describe(error))
+    }
+}
+
+/// Sends one request; the lease is reported here if it succeeds.
+pub(crate) async fn send(call: &Call, lease: Lease, key: HeaderValue) -> Result<Answer, Failure> {
+    let limit = call.settings.request_timeout.min(call.remaining());
+    // Started before sending: a slow answer must not outlive its lease.
+    let ttl = call.settings.lease_ttl.unwrap_or_else(|| lease.expires_in()).max(Duration::from_secs(1));
+    let renewal = lease.auto_renew(ttl);
+    let request = call
+        .http
+        .post(&call.url)
+        .header("x-goog-api-key", key)
+        .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+        .body(call.body.clone());
+    let timed_out =
+        |lease| Failure::transport(lease, TransportKind::Timeout, format!("no answer in {limit:?}"));
+    let started = Instant::now();
+    let response = match timeout(limit, request.send()).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => return Err(Failure::reqwest(lease, error)),
+        Err(_) => return Err(timed_out(lease)),
+    };
+    let limit = limit.saturating_sub(started.elapsed());
+    if call.mode == Mode::Stream && response.status().is_success() {
+        let live = Live::new(lease, renewal, response, call.deadline, call.settings.stream_idle_timeout);
+        return live.open(limit).await.map(Answer::Stream);
+    }
+    match timeout(limit, read(response)).await {
+        Ok(Ok((status, retry_after, body))) => settle(lease, status, retry_after, body).await,
+        Ok(Err(error)) => Err(Failure::reqwest(lease, error)),
+        Err(_) => Err(timed_out(lease)),
+    }
+}
+
+async fn read(response: Response) -> Result<(u16, Option<Duration>, Bytes), reqwest::Error> {
+    let status = response.status().as_u16();
+    let retry_after = retry_after(response.headers());
+    Ok((status, retry_after, response.bytes().await?))
+}
+
+async fn settle(
+    lease: Lease,
+    status: u16,
+    retry_after: Option<Duration>,
+    body: Bytes,
+) -> Result<Answer, Failure> {
+    if !(200..300).contains(&status) {
+        return Err(Failure::http(lease, status, body, retry_after));
+    }
+    if let Some(google) = GoogleError::parse(&body) {
+        return Err(Failure::embedded(lease, status, &google, body));
+    }
+    report(lease, Outcome::Success(usage_of(&body))).await;
+    Ok(Answer::Body(body))
+}
+
+/// Reports and waits a moment, so that a program may end right after its answer.
+pub(crate) async fn report(lease: Lease, outcome: Outcome) {
+    let report = lease.report(outcome);
+    // The advice on a success says nothing to act on, and a report that is late is not lost.
+    drop(timeout(REPORT_GRACE, report).await);
+}
+
+fn usage_of(body: &[u8]) -> Usage {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Envelope {
+        usage_metadata: Option<UsageMetadata>,
+    }
+    let usage = serde_json::from_slice::<Envelope>(body).ok().and_then(|envelope| envelope.usage_metadata);
+    usage.as_ref().map(Usage::from).unwrap_or_default()
+}
+
+/// A number of seconds, as proxies send it. The form with a date depends on the clocks of both
+/// sides and is not read; the broker knows better waits.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
+pub(crate) fn transport_kind(error: &reqwest::Error) -> TransportKind {
+    // A connect that timed out is both; that nothing was sent matters more.
+    if error.is_connect() {
+        TransportKind::Connect
+    } else if error.is_timeout() {
+        TransportKind::Timeout
+    } else {
+        TransportKind::Reset
+    }
+}
+
+/// The error with its causes, without the URL.
+pub(crate) fn describe(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usage_is_read_where_there_is_some() {
+        let usage = usage_of(br#"{"usageMetadata":{"promptTokenCount":7,"totalTokenCount":9}}"#);
+        assert_eq!((usage.input_tokens, usage.total_tokens, usage.output_tokens), (Some(7), Some(9), None));
+        assert_eq!(usage_of(b"[]"), Usage::default());
+    }
+
+    #[test]
+    fn a_retry_after_is_read_in_seconds() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(retry_after(&headers), None);
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("12"));
+        assert_eq!(retry_after(&headers), Some(Duration::from_secs(12)));
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("Wed, 21 Oct 2026 07:28:00 GMT"));
+        assert_eq!(retry_after(&headers), None);
+    }
+}
