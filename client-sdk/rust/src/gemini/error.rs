@@ -84,8 +84,7 @@ pub struct UpstreamError {
 }
 
 /// Google's error object.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct GoogleError {
     /// A number, or a word in newer APIs.
@@ -99,16 +98,36 @@ pub struct GoogleError {
 }
 
 impl GoogleError {
-    /// Reads a body that is an error object, or an array that begins with one.
+    /// Reads a body that is an error object, or an array that begins with one. Whatever stands
+    /// under `error` makes it one, however oddly it is formed.
     pub(crate) fn parse(body: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
         struct Envelope {
-            error: GoogleError,
+            #[serde(default)]
+            error: Value,
         }
-        serde_json::from_slice::<Envelope>(body)
-            .ok()
-            .or_else(|| serde_json::from_slice::<Vec<Envelope>>(body).ok()?.into_iter().next())
-            .map(|envelope| envelope.error)
+        // Serde reads an array as the fields of a struct in their order, so the two are told apart first.
+        let envelope = match body.iter().find(|byte| !byte.is_ascii_whitespace())? {
+            b'[' => serde_json::from_slice::<Vec<Envelope>>(body).ok()?.into_iter().next()?,
+            _ => serde_json::from_slice::<Envelope>(body).ok()?,
+        };
+        match envelope.error {
+            Value::Null => None,
+            Value::Object(mut fields) => {
+                let mut text = |name| match fields.remove(name) {
+                    Some(Value::String(text)) => text,
+                    _ => String::new(),
+                };
+                let (message, status) = (text("message"), text("status"));
+                let details = match fields.remove("details") {
+                    Some(Value::Array(details)) => details,
+                    _ => Vec::new(),
+                };
+                Some(Self { code: fields.remove("code").unwrap_or_default(), message, status, details })
+            }
+            Value::String(message) => Some(Self { message, ..Self::default() }),
+            other => Some(Self { message: other.to_string(), ..Self::default() }),
+        }
     }
 
     /// The code where it is an HTTP status.
@@ -220,5 +239,9 @@ mod tests {
         assert_eq!(GoogleError::parse(word).unwrap().http_status(), None);
         assert_eq!(GoogleError::parse(b"<html>bad gateway</html>"), None);
         assert_eq!(GoogleError::parse(br#"{"candidates":[]}"#), None);
+        assert_eq!(GoogleError::parse(br#"[]"#), None);
+        assert_eq!(GoogleError::parse(br#"{"error":"odd"}"#).unwrap().message, "odd");
+        let odd = GoogleError::parse(br#" {"error":{"code":500,"message":null,"details":{}}}"#).unwrap();
+        assert_eq!((odd.http_status(), odd.message.as_str()), (Some(500), ""));
     }
 }

@@ -14,7 +14,7 @@ async fn lease_of(mock: &MockBroker, expires_in: Duration) -> Lease {
         send_within: Duration::from_secs(5),
         expires_in,
     }]);
-    mock.client().acquire(AcquireOptions::new("gemini-2.5-flash")).await.unwrap()
+    mock.client().acquire(AcquireOptions::new("gemini-2.5-flash")).await.expect("the mock grants")
 }
 
 fn ended() -> Status {

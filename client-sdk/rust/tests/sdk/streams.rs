@@ -38,7 +38,7 @@ async fn drain(mut stream: GenerateContentStream) -> (String, Option<GeminiError
 }
 
 fn message(report: &LeaseReport) -> &str {
-    match report.outcome.as_ref().unwrap() {
+    match report.outcome.as_ref().expect("a report has an outcome") {
         lease_report::Outcome::TransportError(error) => &error.message,
         other => panic!("a transport error, not {other:?}"),
     }
