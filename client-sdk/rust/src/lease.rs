@@ -94,6 +94,11 @@ impl Lease {
         Ok(&self.api_key)
     }
 
+    /// Until when the request may be sent.
+    pub(crate) fn send_by(&self) -> Instant {
+        self.send_by
+    }
+
     /// For masking it in what comes back; only `begin_send` hands it out.
     pub(crate) fn key(&self) -> &SecretString {
         &self.api_key

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::{
     builder::Settings,
     error::GeminiError,
-    exchange::{self, Failure},
+    exchange::{self, Failure, Unanswered},
     stream::GenerateContentStream,
 };
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     advice::{Action, Advice},
     backoff,
     error::Error,
-    lease::{Lease, Settlement},
+    lease::{Lease, SendWindowPassed, Settlement},
     outcome::Outcome,
     wire,
 };
@@ -103,7 +103,6 @@ impl Call {
     }
 
     pub(crate) async fn run(&self) -> Result<Answer, GeminiError> {
-        let attempts = self.settings.attempts.get();
         let mut progress = Progress::default();
         let mut unused = None;
         loop {
@@ -114,14 +113,8 @@ impl Call {
             let key = match lease.begin_send() {
                 Ok(key) => HeaderValue::from_str(key.expose_secret()),
                 Err(passed) => {
-                    // The lease took longer to arrive than it may be used; it is given back along
-                    // with the next question.
-                    progress.missed += 1;
-                    unused = Some(lease.settle(Outcome::NotSent));
-                    if progress.missed < attempts {
-                        continue;
-                    }
-                    return Err(progress.last.unwrap_or(GeminiError::Broker(passed.into())));
+                    unused = Some(self.give_back(lease, passed, &mut progress)?);
+                    continue;
                 }
             };
             let Ok(mut key) = key else {
@@ -131,12 +124,31 @@ impl Call {
             };
             key.set_sensitive(true);
             progress.tries += 1;
-            let failure = match exchange::send(self, lease, key).await {
+            match exchange::send(self, lease, key).await {
                 Ok(answer) => return Ok(answer),
-                Err(failure) => failure,
-            };
-            self.obey(failure, &mut progress).await?;
+                Err(Unanswered::Failed(failure)) => self.obey(*failure, &mut progress).await?,
+                Err(Unanswered::Missed(lease, passed)) => {
+                    progress.tries -= 1;
+                    unused = Some(self.give_back(lease, passed, &mut progress)?);
+                }
+            }
         }
+    }
+
+    /// A lease that came too late to be used is given back along with the next question; too many
+    /// of them are an error.
+    fn give_back(
+        &self,
+        lease: Lease,
+        passed: SendWindowPassed,
+        progress: &mut Progress,
+    ) -> Result<Settlement, GeminiError> {
+        progress.missed += 1;
+        if progress.missed < self.settings.attempts.get() {
+            return Ok(lease.settle(Outcome::NotSent));
+        }
+        lease.report_in_background(Outcome::NotSent);
+        Err(progress.last.take().unwrap_or(GeminiError::Broker(passed.into())))
     }
 
     /// Reports a failure and does what the broker advises: `Ok` to try again.

@@ -1,11 +1,15 @@
 //! One request with one lease: what is sent, and what its answer is reported as.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
+use futures_util::stream;
 use reqwest::{
-    Response,
-    header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
+    Body, Response,
+    header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
 };
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -17,7 +21,7 @@ use super::{
     types::UsageMetadata,
 };
 use crate::{
-    lease::Lease,
+    lease::{Lease, SendWindowPassed},
     outcome::{Outcome, TransportKind, Usage},
     redact::redact,
 };
@@ -63,36 +67,79 @@ impl Failure {
     }
 }
 
+/// A request without an answer to give.
+pub(crate) enum Unanswered {
+    /// It took so long to connect that the lease must not be used any more; nothing was sent.
+    Missed(Lease, SendWindowPassed),
+    Failed(Box<Failure>),
+}
+
+impl From<Failure> for Unanswered {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(Box::new(failure))
+    }
+}
+
 /// Sends one request; the lease is reported here if it succeeds.
-pub(crate) async fn send(call: &Call, lease: Lease, key: HeaderValue) -> Result<Answer, Failure> {
+pub(crate) async fn send(call: &Call, lease: Lease, key: HeaderValue) -> Result<Answer, Unanswered> {
     let limit = call.settings.request_timeout.min(call.remaining());
     // Started before sending: a slow answer must not outlive its lease.
     let ttl = call.settings.lease_ttl.unwrap_or_else(|| lease.expires_in()).max(Duration::from_secs(1));
     let renewal = lease.auto_renew(ttl);
+    let (body, departure) = timely_body(call.body.clone(), lease.send_by());
     let request = call
         .http
         .post(&call.url)
         .header("x-goog-api-key", key)
         .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
-        .body(call.body.clone());
-    let timed_out =
-        |lease| Failure::transport(lease, TransportKind::Timeout, format!("no answer in {limit:?}"));
+        .header(CONTENT_LENGTH, call.body.len())
+        .body(body);
     let started = Instant::now();
     let response = match timeout(limit, request.send()).await {
         Ok(Ok(response)) => response,
-        Ok(Err(error)) => return Err(Failure::reqwest(lease, error)),
-        Err(_) => return Err(timed_out(lease)),
+        Ok(Err(error)) => match departure.get() {
+            Some(Err(passed)) => return Err(Unanswered::Missed(lease, *passed)),
+            _ => return Err(Failure::reqwest(lease, error).into()),
+        },
+        Err(_) if departure.get().is_none() => {
+            let message = format!("no connection in {limit:?}");
+            return Err(Failure::transport(lease, TransportKind::Connect, message).into());
+        }
+        Err(_) => return Err(timed_out(lease, limit)),
     };
-    let limit = limit.saturating_sub(started.elapsed());
+    let rest = limit.saturating_sub(started.elapsed());
     if call.mode == Mode::Stream && response.status().is_success() {
         let live = Live::new(lease, renewal, response, call.deadline, call.settings.stream_idle_timeout);
-        return live.open(limit).await.map(Answer::Stream);
+        return Ok(Answer::Stream(live.open(rest).await?));
     }
-    match timeout(limit, read(response)).await {
-        Ok(Ok((status, retry_after, body))) => settle(lease, status, retry_after, body).await,
-        Ok(Err(error)) => Err(Failure::reqwest(lease, error)),
-        Err(_) => Err(timed_out(lease)),
+    match timeout(rest, read(response)).await {
+        Ok(Ok((status, retry_after, body))) => Ok(settle(lease, status, retry_after, body).await?),
+        Ok(Err(error)) => Err(Failure::reqwest(lease, error).into()),
+        Err(_) => Err(timed_out(lease, limit)),
     }
+}
+
+fn timed_out(lease: Lease, limit: Duration) -> Unanswered {
+    Failure::transport(lease, TransportKind::Timeout, format!("no answer in {limit:?}")).into()
+}
+
+/// Whether the body was handed over to be sent; unset while there is no connection.
+type Departure = Arc<OnceLock<Result<(), SendWindowPassed>>>;
+
+/// A body that is asked for once there is a connection to send it on, and refuses when that is too
+/// late: Google counts a request when it arrives, and a new connection can take seconds.
+///
+/// A body of this kind cannot be sent twice, so no redirect and no retry of an HTTP client can
+/// spend a lease again.
+fn timely_body(bytes: Bytes, send_by: Instant) -> (Body, Departure) {
+    let departure = Departure::default();
+    let noted = Arc::clone(&departure);
+    let body = Body::wrap_stream(stream::once(async move {
+        let now = Instant::now();
+        let in_time = if now > send_by { Err(SendWindowPassed { late_by: now - send_by }) } else { Ok(()) };
+        noted.get_or_init(|| in_time).map(|()| bytes)
+    }));
+    (body, departure)
 }
 
 async fn read(response: Response) -> Result<(u16, Option<Duration>, Bytes), reqwest::Error> {

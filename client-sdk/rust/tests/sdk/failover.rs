@@ -13,6 +13,7 @@ use keybroker_client::{
     gemini::types::{GenerateContentRequest, GenerateContentResponse},
 };
 use keybroker_proto::v1::advice::Action;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tonic::Code;
@@ -156,6 +157,47 @@ async fn a_missed_window_gives_the_lease_back_and_asks_again() {
     assert_eq!(words(&mock.script().reports), ["not sent", "success"]);
     assert_eq!(upstream.seen()[0].key(), "fake-secret-2");
     assert_eq!(upstream.seen().len(), 1);
+}
+
+/// Knows every name, but only after a while.
+struct SlowNames;
+
+impl Resolve for SlowNames {
+    fn resolve(&self, _: Name) -> Resolving {
+        Box::pin(async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let addresses: Addrs = Box::new(std::iter::once(([127, 0, 0, 1], 0).into()));
+            Ok(addresses)
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_takes_longer_than_the_window_sends_nothing() {
+    let (mock, upstream) = (MockBroker::start().await, Upstream::start().await);
+    let http = reqwest::Client::builder().dns_resolver(Arc::new(SlowNames)).no_proxy().build().unwrap();
+    let gemini = upstream
+        .client(&mock)
+        .base_url(upstream.url.replace("127.0.0.1", "slow.example"))
+        .http_client(http)
+        .build()
+        .unwrap();
+    mock.will_grant([Grant::Lease {
+        delay: Duration::ZERO,
+        send_within: Duration::from_millis(100),
+        expires_in: Duration::from_secs(60),
+    }]);
+    assert_eq!(gemini.ask(MODEL, "Why?").await.unwrap(), "hello");
+    assert_eq!(words(&mock.script().reports), ["not sent", "success"]);
+    let seen = upstream.seen();
+    let whole: Vec<_> = seen.iter().filter(|seen| !seen.body.is_null()).map(|seen| seen.key()).collect();
+    assert_eq!(whole, ["fake-secret-2"]);
+
+    let hasty = gemini.customize().request_timeout(Duration::from_millis(50));
+    let hasty =
+        hasty.http_client(reqwest::Client::builder().dns_resolver(Arc::new(SlowNames)).build().unwrap());
+    let error = hasty.build().unwrap().ask(MODEL, "Why?").await.unwrap_err();
+    assert!(matches!(error, GeminiError::Transport { kind: TransportKind::Connect, .. }), "{error:?}");
 }
 
 #[tokio::test]

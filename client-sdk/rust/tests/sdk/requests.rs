@@ -28,6 +28,9 @@ async fn a_question_is_answered_and_its_usage_reported() {
     assert_eq!(seen.target, "/v1beta/models/gemini-2.5-flash:generateContent");
     assert_eq!(seen.key(), "fake-secret-1");
     assert_eq!(seen.headers.get_all("x-goog-api-key").iter().count(), 1);
+    let length = seen.body.to_string().len().to_string();
+    assert_eq!(seen.headers.get_all("content-length").iter().collect::<Vec<_>>(), [&length]);
+    assert!(!seen.headers.contains_key("transfer-encoding"));
     assert_eq!(seen.body, json!({"contents": [{"role": "user", "parts": [{"text": "Why?"}]}]}));
 
     let asked = mock.script().acquires[0].clone();
