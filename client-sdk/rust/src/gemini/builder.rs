@@ -121,9 +121,10 @@ impl GeminiBuilder {
         self
     }
 
-    /// The most requests that are sent for one call. Default: 3; 0 counts as 1.
+    /// The most requests that are sent for one call, 1 to 256 (as many keys as a lease can
+    /// exclude). Default: 3.
     pub fn attempts(mut self, attempts: u32) -> Self {
-        self.settings.attempts = NonZeroU32::new(attempts).unwrap_or(NonZeroU32::MIN);
+        self.settings.attempts = NonZeroU32::new(attempts.min(256)).unwrap_or(NonZeroU32::MIN);
         self
     }
 

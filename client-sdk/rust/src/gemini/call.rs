@@ -27,6 +27,9 @@ use crate::{
     wire,
 };
 
+/// A refusal whose time has come already is not answered at once, or the two would spin.
+const SHORTEST_WAIT: Duration = Duration::from_millis(5);
+
 /// Whether the answer is one body or a stream of events.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -204,7 +207,7 @@ impl Call {
             };
             let wait = match &error {
                 // Exact: before it nothing is to be had, and after it somebody else is served first.
-                Error::Refused(refusal) => refusal.retry_after,
+                Error::Refused(refusal) => refusal.retry_after.max(SHORTEST_WAIT),
                 // An Acquire whose answer was lost may have been granted. Trying again then costs at
                 // most a charge that expires by itself, never more than the quota; the tries are few.
                 Error::Unavailable { .. } | Error::DeadlineExceeded { .. }
