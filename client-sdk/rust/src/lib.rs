@@ -1,1 +1,67 @@
-//! Placeholder.
+//! The Rust SDK of keybroker: scoped leases of Gemini API keys, and a thin Gemini client over them.
+//!
+//! One line, with keys leased, reported and failed over behind it:
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use keybroker_client::{Broker, Gemini};
+//!
+//! let broker = Broker::connect("http://127.0.0.1:50051")?;
+//! let gemini = Gemini::new(&broker)?;
+//! println!("{}", gemini.ask("gemini-2.5-flash", "Why is the sky blue?").await?);
+//! broker.close().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! With an HTTP client of one's own, take a [`Lease`], send, report:
+//!
+//! ```no_run
+//! # async fn example(broker: keybroker_client::Broker) -> Result<(), Box<dyn std::error::Error>> {
+//! use keybroker_client::{AcquireOptions, ExposeSecret, Usage};
+//!
+//! let mut lease = broker.acquire(AcquireOptions::new("gemini-2.5-flash").input_tokens(1_200)).await?;
+//! let key = lease.begin_send()?.expose_secret();
+//! // ... send one request with the header `x-goog-api-key: {key}` ...
+//! # let _ = key;
+//! let advice = lease.success(Usage { input_tokens: Some(1_180), ..Usage::default() }).await?;
+//! # let _ = advice;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A lease always reports. One that is dropped (an early return by `?`, a panic, a cancelled
+//! future) reports in the background: as never sent before [`Lease::begin_send`], as cancelled
+//! after it. [`Broker::close`] at the end of a program waits until those reports are delivered.
+//!
+//! What an answer of Google means is decided by the broker alone: this crate reports the status,
+//! the body and the usage, and obeys the [`Advice`].
+
+mod acquire;
+mod advice;
+mod backoff;
+mod broker;
+mod builder;
+mod error;
+pub mod gemini;
+mod lease;
+mod outcome;
+mod redact;
+mod renew;
+mod reporter;
+mod rpc;
+mod status;
+mod wire;
+
+pub use acquire::AcquireOptions;
+pub use advice::{Action, Advice};
+pub use broker::{Broker, Settled};
+pub use builder::BrokerBuilder;
+pub use error::{Error, FieldViolation, QuotaViolation, Refusal};
+pub use gemini::{Gemini, GeminiBuilder, GeminiError};
+pub use keybroker_proto::v1::{ErrorReason, SettleState, Signal, Tier};
+pub use lease::{Lease, SendWindowPassed, Settlement};
+pub use outcome::{Outcome, TransportKind, Usage};
+pub use renew::AutoRenew;
+/// To read the key that [`Lease::begin_send`] hands out.
+pub use secrecy::{ExposeSecret, SecretString};

@@ -1,0 +1,234 @@
+//! One request with one lease: what is sent, and what its answer is reported as.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures_util::stream;
+use reqwest::{
+    Body, Response,
+    header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
+};
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use super::{
+    call::{Answer, Call, Mode},
+    error::{GeminiError, GoogleError, UpstreamError},
+    stream::Live,
+    types::UsageMetadata,
+};
+use crate::{
+    lease::{Lease, SendWindowPassed},
+    outcome::{Outcome, TransportKind, Usage},
+    redact::redact,
+};
+
+/// How long an answer is held back until its report has arrived. Delivery goes on after it.
+const REPORT_GRACE: Duration = Duration::from_secs(1);
+
+/// A request that failed: its lease, what to report, and what to tell the caller.
+pub(crate) struct Failure {
+    pub(crate) lease: Lease,
+    pub(crate) outcome: Outcome,
+    pub(crate) error: GeminiError,
+}
+
+impl Failure {
+    pub(crate) fn transport(lease: Lease, kind: TransportKind, message: String) -> Self {
+        let error = GeminiError::Transport { kind, message: message.clone(), advice: None, attempts: 0 };
+        Self { lease, outcome: Outcome::TransportError { kind, message }, error }
+    }
+
+    /// An error answer. The key is masked before anything else sees the body.
+    pub(crate) fn http(lease: Lease, status: u16, body: Bytes, retry_after: Option<Duration>) -> Self {
+        let body = redact(body, lease.key());
+        let error = GeminiError::Upstream(Box::new(UpstreamError {
+            status,
+            google: GoogleError::parse(&body),
+            body: String::from_utf8_lossy(&body).into_owned(),
+            key_id: lease.key_id().to_owned(),
+            advice: None,
+            attempts: 0,
+        }));
+        Self { lease, outcome: Outcome::HttpError { status, body, retry_after }, error }
+    }
+
+    /// An answer that holds an error object although it began with a good status.
+    pub(crate) fn embedded(lease: Lease, status: u16, google: &GoogleError, body: Bytes) -> Self {
+        Self::http(lease, google.http_status().unwrap_or(status), body, None)
+    }
+
+    fn reqwest(lease: Lease, error: reqwest::Error) -> Self {
+        let kind = transport_kind(&error);
+        Self::transport(lease, kind, describe(error))
+    }
+}
+
+/// A request without an answer to give.
+pub(crate) enum Unanswered {
+    /// It took so long to connect that the lease must not be used any more; nothing was sent.
+    Missed(Lease, SendWindowPassed),
+    Failed(Box<Failure>),
+}
+
+impl From<Failure> for Unanswered {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(Box::new(failure))
+    }
+}
+
+/// Sends one request; the lease is reported here if it succeeds.
+pub(crate) async fn send(call: &Call, lease: Lease, key: HeaderValue) -> Result<Answer, Unanswered> {
+    let limit = call.settings.request_timeout.min(call.remaining());
+    // Started before sending: a slow answer must not outlive its lease.
+    let ttl = call.settings.lease_ttl.unwrap_or_else(|| lease.expires_in()).max(Duration::from_secs(1));
+    let renewal = lease.auto_renew(ttl);
+    let (body, departure) = timely_body(call.body.clone(), lease.send_by());
+    let request = call
+        .http
+        .post(&call.url)
+        .header("x-goog-api-key", key)
+        .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+        .header(CONTENT_LENGTH, call.body.len())
+        .body(body);
+    let started = Instant::now();
+    let response = match timeout(limit, request.send()).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => match departure.get() {
+            Some(Err(passed)) => return Err(Unanswered::Missed(lease, *passed)),
+            _ => return Err(Failure::reqwest(lease, error).into()),
+        },
+        Err(_) if departure.get().is_none() => {
+            let message = format!("no connection in {limit:?}");
+            return Err(Failure::transport(lease, TransportKind::Connect, message).into());
+        }
+        Err(_) => return Err(timed_out(lease, limit)),
+    };
+    let rest = limit.saturating_sub(started.elapsed());
+    if call.mode == Mode::Stream && response.status().is_success() {
+        let live = Live::new(lease, renewal, response, call.deadline, call.settings.stream_idle_timeout);
+        return Ok(Answer::Stream(live.open(rest).await?));
+    }
+    match timeout(rest, read(response)).await {
+        Ok(Ok((status, retry_after, body))) => Ok(settle(lease, status, retry_after, body).await?),
+        Ok(Err(error)) => Err(Failure::reqwest(lease, error).into()),
+        Err(_) => Err(timed_out(lease, limit)),
+    }
+}
+
+fn timed_out(lease: Lease, limit: Duration) -> Unanswered {
+    Failure::transport(lease, TransportKind::Timeout, format!("no answer in {limit:?}")).into()
+}
+
+/// Whether the body was handed over to be sent; unset while there is no connection.
+type Departure = Arc<OnceLock<Result<(), SendWindowPassed>>>;
+
+/// A body that is asked for once there is a connection to send it on, and refuses when that is too
+/// late: Google counts a request when it arrives, and a new connection can take seconds.
+///
+/// A body of this kind cannot be sent twice, so no redirect and no retry of an HTTP client can
+/// spend a lease again.
+fn timely_body(bytes: Bytes, send_by: Instant) -> (Body, Departure) {
+    let departure = Departure::default();
+    let noted = Arc::clone(&departure);
+    let body = Body::wrap_stream(stream::once(async move {
+        let now = Instant::now();
+        let in_time = if now > send_by { Err(SendWindowPassed { late_by: now - send_by }) } else { Ok(()) };
+        noted.get_or_init(|| in_time).map(|()| bytes)
+    }));
+    (body, departure)
+}
+
+async fn read(response: Response) -> Result<(u16, Option<Duration>, Bytes), reqwest::Error> {
+    let status = response.status().as_u16();
+    let retry_after = retry_after(response.headers());
+    Ok((status, retry_after, response.bytes().await?))
+}
+
+async fn settle(
+    lease: Lease,
+    status: u16,
+    retry_after: Option<Duration>,
+    body: Bytes,
+) -> Result<Answer, Failure> {
+    if !(200..300).contains(&status) {
+        return Err(Failure::http(lease, status, body, retry_after));
+    }
+    if let Some(google) = GoogleError::parse(&body) {
+        return Err(Failure::embedded(lease, status, &google, body));
+    }
+    report(lease, Outcome::Success(usage_of(&body))).await;
+    Ok(Answer::Body(body))
+}
+
+/// Reports and waits a moment, so that a program may end right after its answer.
+pub(crate) async fn report(lease: Lease, outcome: Outcome) {
+    let report = lease.report(outcome);
+    // The advice on a success says nothing to act on, and a report that is late is not lost.
+    drop(timeout(REPORT_GRACE, report).await);
+}
+
+fn usage_of(body: &[u8]) -> Usage {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Envelope {
+        usage_metadata: Option<UsageMetadata>,
+    }
+    let usage = serde_json::from_slice::<Envelope>(body).ok().and_then(|envelope| envelope.usage_metadata);
+    usage.as_ref().map(Usage::from).unwrap_or_default()
+}
+
+/// A number of seconds, as proxies send it. The form with a date depends on the clocks of both
+/// sides and is not read; the broker knows better waits.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
+pub(crate) fn transport_kind(error: &reqwest::Error) -> TransportKind {
+    // A connect that timed out is both; that nothing was sent matters more.
+    if error.is_connect() {
+        TransportKind::Connect
+    } else if error.is_timeout() {
+        TransportKind::Timeout
+    } else {
+        TransportKind::Reset
+    }
+}
+
+/// The error with its causes, without the URL.
+pub(crate) fn describe(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usage_is_read_where_there_is_some() {
+        let usage = usage_of(br#"{"usageMetadata":{"promptTokenCount":7,"totalTokenCount":9}}"#);
+        assert_eq!((usage.input_tokens, usage.total_tokens, usage.output_tokens), (Some(7), Some(9), None));
+        assert_eq!(usage_of(b"[]"), Usage::default());
+    }
+
+    #[test]
+    fn a_retry_after_is_read_in_seconds() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(retry_after(&headers), None);
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("12"));
+        assert_eq!(retry_after(&headers), Some(Duration::from_secs(12)));
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("Wed, 21 Oct 2026 07:28:00 GMT"));
+        assert_eq!(retry_after(&headers), None);
+    }
+}
