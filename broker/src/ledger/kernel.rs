@@ -360,7 +360,7 @@ impl Kernel {
             }
             let (id, account) = &mut self.accounts[slot];
             for block in op.blocks.iter().filter(|block| id.starts_with(block.role.as_str())) {
-                account.block(now, granted_at, calendar.day_end(now), block);
+                account.block(now, granted_at, calendar.day_end(granted_at), block);
                 changed = true;
             }
             freed |= was_full && !account.is_full(now);
