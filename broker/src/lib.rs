@@ -1,7 +1,16 @@
 //! keybroker leases Gemini API keys to a fleet of workers that share one quota exactly.
 
+pub mod broker;
 pub mod catalogue;
+pub mod cli;
 pub mod config;
 pub mod gemini;
+pub mod grpc;
+pub mod http;
+pub mod lease_id;
 pub mod ledger;
+pub mod pool;
+pub mod reload;
 pub mod secret;
+pub mod serve;
+pub mod server;

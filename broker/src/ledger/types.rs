@@ -211,6 +211,22 @@ pub struct Settle {
     pub memo: String,
 }
 
+impl Settle {
+    /// Gives all of a lease back.
+    pub fn not_sent(lease: &str) -> Self {
+        Self {
+            lease: lease.to_owned(),
+            shard: 0,
+            charge: Charge::Refund,
+            input_tokens: -1,
+            total_tokens: -1,
+            clear: false,
+            blocks: Vec::new(),
+            memo: String::new(),
+        }
+    }
+}
+
 /// Extends one lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Renew {

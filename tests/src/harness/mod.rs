@@ -1,4 +1,5 @@
 //! Starts real parts for a test: each test has servers, ports and folders of its own.
 
+pub mod broker;
 pub mod process;
 pub mod redis;

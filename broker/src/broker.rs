@@ -1,0 +1,134 @@
+//! All pools of a broker, and how a new configuration takes their place.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, RwLock},
+};
+
+use tokio::sync::{Mutex, watch};
+
+use crate::{
+    catalogue::{Catalogue, DEFAULT_POOL},
+    lease_id::LeaseNames,
+    ledger::{Ledger, LedgerError},
+    pool::{Pool, Stats},
+};
+
+/// A broker: pools over one ledger.
+pub struct Broker {
+    ledger: Arc<dyn Ledger>,
+    names: Arc<LeaseNames>,
+    state: RwLock<Arc<State>>,
+    changing: Mutex<()>,
+    draining: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct State {
+    catalogue: Catalogue,
+    pools: BTreeMap<String, Arc<Pool>>,
+    stats: BTreeMap<String, Arc<Stats>>,
+}
+
+impl Broker {
+    /// Opens the pools of a catalogue.
+    ///
+    /// # Errors
+    /// If the ledger cannot be opened.
+    pub async fn open(ledger: Arc<dyn Ledger>, catalogue: Catalogue) -> Result<Self, LedgerError> {
+        let broker = Self {
+            ledger,
+            names: Arc::default(),
+            state: RwLock::default(),
+            changing: Mutex::default(),
+            draining: watch::Sender::new(false),
+        };
+        broker.change(catalogue).await?;
+        Ok(broker)
+    }
+
+    /// Puts a new catalogue in place. What was counted stays; leases of the old one can still be
+    /// reported. On an error the old catalogue stays.
+    ///
+    /// # Errors
+    /// If the ledger cannot be opened with it.
+    pub async fn change(&self, catalogue: Catalogue) -> Result<(), LedgerError> {
+        let _changing = self.changing.lock().await;
+        let old = self.state();
+        let digest = catalogue.digest();
+        let mut state = State { catalogue: catalogue.clone(), stats: old.stats.clone(), ..State::default() };
+        for (name, config) in &catalogue.pools {
+            let kept = old.pools.get(name).filter(|_| old.catalogue.digest() == digest);
+            let pool = match kept {
+                Some(pool) => pool.clone(),
+                None => {
+                    let stats = state.stats.entry(name.clone()).or_default().clone();
+                    let ledger = self.ledger.clone();
+                    Arc::new(Pool::open(config.clone(), &digest, ledger, self.names.clone(), stats).await?)
+                }
+            };
+            state.pools.insert(name.clone(), pool);
+        }
+        *self.state.write().expect("no holder of this lock panics") = Arc::new(state);
+        Ok(())
+    }
+
+    /// The pool with that name; the default pool if it is empty.
+    pub fn pool(&self, name: &str) -> Option<Arc<Pool>> {
+        self.state().pools.get(pool_name(name)).cloned()
+    }
+
+    /// The names of all pools.
+    pub fn pool_names(&self) -> Vec<String> {
+        self.state().pools.keys().cloned().collect()
+    }
+
+    /// The quota model that a model id counts under.
+    pub fn quota_model(&self, model: &str) -> String {
+        self.state().catalogue.quota_model(model).to_owned()
+    }
+
+    /// The digest of the catalogue in place.
+    pub fn digest(&self) -> String {
+        self.state().catalogue.digest()
+    }
+
+    /// From now on nothing more is leased; reports are still taken.
+    pub fn drain(&self) {
+        self.draining.send_replace(true);
+    }
+
+    /// Whether it is draining.
+    pub fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+
+    /// Resolves when draining begins.
+    pub fn drained(&self) -> impl Future<Output = ()> + use<> {
+        let mut draining = self.draining.subscribe();
+        async move {
+            // The sender lives as long as the broker; if it is gone, so is what this waits for.
+            let _ = draining.wait_for(|draining| *draining).await;
+        }
+    }
+
+    /// Whether leases can be had: the ledger answers, and the broker is not draining.
+    ///
+    /// # Errors
+    /// Why not, in a sentence.
+    pub async fn readiness(&self) -> Result<(), String> {
+        if self.is_draining() {
+            return Err("the broker is shutting down".to_owned());
+        }
+        self.ledger.ping().await.map_err(|error| error.to_string())
+    }
+
+    fn state(&self) -> Arc<State> {
+        self.state.read().expect("no holder of this lock panics").clone()
+    }
+}
+
+/// The pool meant by a name that may be empty.
+pub fn pool_name(name: &str) -> &str {
+    if name.is_empty() { DEFAULT_POOL } else { name }
+}

@@ -1,0 +1,114 @@
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// Leases Gemini API keys to a fleet of workers that share one quota exactly.
+#[derive(Debug, Parser)]
+#[command(name = "keybroker", version, about, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  GEMINI_API_KEYS=key-one,key-two keybroker serve
+  keybroker serve --config keybroker.toml --redis-url redis://127.0.0.1:6379
+  keybroker check --config keybroker.toml
+  keybroker completions bash > /etc/bash_completion.d/keybroker
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a broker until SIGTERM or SIGINT
+    Serve(ServeArgs),
+    /// Read the configuration, say what was understood, and start nothing
+    Check(ConfigArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// Where the configuration is.
+#[derive(Debug, Args)]
+#[command(after_help = KEY_VARIABLES)]
+pub struct ConfigArgs {
+    /// The configuration file, in TOML; keys may come from the environment as well
+    #[arg(long, env = "KEYBROKER_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+const KEY_VARIABLES: &str = "\
+Keys are also read from:
+  GEMINI_API_KEYS, GEMINI_KEYS           keys, separated by commas
+  GEMINI_API_KEY, GEMINI_API_KEY_1.._100 one key each; GOOGLE_API_KEY too
+  GEMINI_FREE_KEYS, GEMINI_PAID_KEY      free keys first, the paid one when all are at their limit
+  GEMINI_FREE_RATE_LIMIT (60), GEMINI_PAID_RATE_LIMIT (1000)   requests per minute of each key
+  KEYBROKER_KEY_FILE                     a file with one key a line
+Keys of one Google Cloud project share one quota: say which belong together in the configuration
+file. A key without a project counts as a project of its own.";
+
+/// How to serve.
+#[derive(Debug, Args)]
+#[command(after_help = KEY_VARIABLES)]
+pub struct ServeArgs {
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Listen for gRPC on this address
+    #[arg(long, env = "KEYBROKER_GRPC_ADDR", default_value = "127.0.0.1:50051", value_name = "ADDR")]
+    pub grpc_addr: SocketAddr,
+    /// Listen for HTTP (/healthz, /readyz) on this address
+    #[arg(long, env = "KEYBROKER_HTTP_ADDR", default_value = "127.0.0.1:8080", value_name = "ADDR")]
+    pub http_addr: SocketAddr,
+    /// Keep the ledger in this Redis, shared by any number of brokers; without it the ledger is
+    /// embedded, for this broker alone
+    #[arg(long, env = "KEYBROKER_REDIS_URL", value_name = "URL", hide_env_values = true)]
+    pub redis_url: Option<String>,
+    /// Keep the embedded ledger in this folder [default: ~/.local/state/keybroker]
+    #[arg(long, env = "KEYBROKER_DATA_DIR", value_name = "DIR", conflicts_with = "redis_url")]
+    pub data_dir: Option<PathBuf>,
+    /// How far a commit of the embedded ledger reaches before a lease is handed out
+    #[arg(long, env = "KEYBROKER_DATA_SYNC", default_value = "system", value_name = "REACH")]
+    pub data_sync: DataSync,
+    /// How long calls under way may take after SIGTERM, in seconds
+    #[arg(long, env = "KEYBROKER_DRAIN_GRACE", default_value = "20", value_name = "SECONDS", value_parser = seconds)]
+    pub drain_grace: Duration,
+    /// What is logged: error, warn, info, debug, trace, or directives such as keybroker=debug
+    #[arg(long, env = "KEYBROKER_LOG", default_value = "info", value_name = "LEVEL")]
+    pub log: String,
+    /// How it is logged
+    #[arg(long, env = "KEYBROKER_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    pub log_format: LogFormat,
+}
+
+/// See [`crate::ledger::embedded::Reach`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DataSync {
+    /// To the operating system: survives kill -9, not a power failure
+    System,
+    /// To the disk: survives a power failure, and is slower
+    Disk,
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: u64 = text.parse().map_err(|_| "write a whole number of seconds".to_owned())?;
+    if seconds > 3600 { Err("write 0 to 3600".to_owned()) } else { Ok(Duration::from_secs(seconds)) }
+}

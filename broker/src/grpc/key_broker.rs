@@ -1,0 +1,110 @@
+//! The service `keybroker.v1.KeyBroker`.
+
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+use keybroker_proto::v1::{
+    AcquireRequest, AcquireResponse, ErrorReason, RenewRequest, RenewResponse, ReportRequest, ReportResponse,
+    ReportResult, key_broker_server::KeyBroker,
+};
+use tonic::{Code, Request, Response, Status};
+
+use super::{
+    check::{self, Faults},
+    convert, status,
+};
+use crate::{
+    broker::Broker,
+    lease_id::LeaseId,
+    pool::{Report, Reported},
+};
+
+const MOST_REPORTS: usize = 256;
+
+/// Leases keys.
+pub struct KeyBrokerService {
+    broker: Arc<Broker>,
+}
+
+impl KeyBrokerService {
+    /// The service of that broker.
+    pub fn new(broker: Arc<Broker>) -> Self {
+        Self { broker }
+    }
+
+    async fn report_one(&self, report: &Report<'_>) -> Result<ReportResult, Status> {
+        let id = report.lease.to_string();
+        let reported = match self.broker.pool(report.lease.pool) {
+            Some(pool) => pool.report(report).await.map_err(|error| status::of_acquire(&error))?,
+            None => Reported::unknown(&report.outcome),
+        };
+        Ok(convert::reported(&id, &reported))
+    }
+}
+
+#[tonic::async_trait]
+impl KeyBroker for KeyBrokerService {
+    async fn acquire(&self, request: Request<AcquireRequest>) -> Result<Response<AcquireResponse>, Status> {
+        let request = request.into_inner();
+        let mut wish = check::wish(&request)?;
+        let mut faults = Faults::default();
+        let earlier = request.settle.as_ref().and_then(|earlier| check::report(earlier, "settle", &mut faults));
+        faults.into_result()?;
+        let unknown_pool = || status::unknown_pool(&request.pool, &self.broker.pool_names());
+        let pool = self.broker.pool(&request.pool).ok_or_else(unknown_pool)?;
+        wish.quota_model = self.broker.quota_model(&wish.quota_model);
+        // The earlier lease is settled also when no new one can be had.
+        let settled = match &earlier {
+            Some(report) => Some(self.report_one(report).await?),
+            None => None,
+        };
+        if self.broker.is_draining() {
+            return Err(status::shutting_down());
+        }
+        match pool.acquire(&wish, self.broker.drained()).await {
+            Ok(grant) => Ok(Response::new(AcquireResponse { lease: Some(convert::lease(&grant)), settled })),
+            Err(error) => Err(status::of_acquire(&error)),
+        }
+    }
+
+    async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportResponse>, Status> {
+        let request = request.into_inner();
+        let mut faults = Faults::default();
+        let count = request.reports.len();
+        if !(1..=MOST_REPORTS).contains(&count) {
+            faults.add("reports", format!("are {count}; send 1 to {MOST_REPORTS}"));
+        }
+        let checked = |(index, report)| check::report(report, &format!("reports[{index}]"), &mut faults);
+        let reports: Vec<_> = request.reports.iter().take(MOST_REPORTS).enumerate().filter_map(checked).collect();
+        faults.into_result()?;
+        // All at once: they share the batches of group commit.
+        let mut settling = Vec::with_capacity(reports.len());
+        for report in &reports {
+            settling.push(self.report_one(report));
+        }
+        let results = try_join_all(settling).await?;
+        Ok(Response::new(ReportResponse { results }))
+    }
+
+    async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
+        let request = request.into_inner();
+        let mut faults = Faults::default();
+        let ttl = check::ttl(request.ttl.as_ref(), &mut faults);
+        let id = LeaseId::parse(&request.lease_id);
+        if id.is_none() {
+            faults.add("lease_id", "is not a lease id; pass on what Acquire returned");
+        }
+        faults.into_result()?;
+        let unknown = || {
+            let message = "no such lease is known: its pool is not configured here";
+            status::status(Code::NotFound, ErrorReason::UnknownLeaseId, message)
+        };
+        let id = id.ok_or_else(unknown)?;
+        let pool = self.broker.pool(id.pool).ok_or_else(unknown)?;
+        let (expires_at, expires_in) = pool.renew(id, ttl).await.map_err(|error| status::of_renew(&error))?;
+        Ok(Response::new(RenewResponse {
+            expires_at: Some(convert::timestamp(expires_at)),
+            expires_in: Some(convert::duration(expires_in)),
+        }))
+    }
+}

@@ -1,0 +1,10 @@
+//! The gRPC edge: extract, check, call, convert. Wire types stop here.
+
+mod admin;
+mod check;
+mod convert;
+mod key_broker;
+mod status;
+
+pub use admin::AdminService;
+pub use key_broker::KeyBrokerService;

@@ -1,0 +1,118 @@
+//! Errors as gRPC statuses with google.rpc details.
+
+use std::collections::HashMap;
+
+use keybroker_proto::{ERROR_DOMAIN, v1::ErrorReason};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, QuotaViolation, StatusExt};
+
+use crate::{
+    broker::pool_name,
+    ledger::LedgerError,
+    pool::{AcquireError, Refusal, RefusalReason, RenewError},
+};
+
+/// A status with its reason.
+pub(super) fn status(code: Code, reason: ErrorReason, message: impl Into<String>) -> Status {
+    Status::with_error_details(code, message, details(reason, HashMap::new()))
+}
+
+/// Bad fields, each with what is wrong and the fix.
+pub(super) fn bad_request(violations: Vec<(String, String)>) -> Status {
+    let list = violations.iter().map(|(field, wrong)| format!("{field} {wrong}")).collect::<Vec<_>>().join("; ");
+    let mut details = details(ErrorReason::InvalidField, HashMap::new());
+    let field = |(field, wrong)| FieldViolation { field, description: wrong, reason: String::new(), localized_message: None };
+    details.set_bad_request(violations.into_iter().map(field).collect::<Vec<_>>());
+    Status::with_error_details(Code::InvalidArgument, list, details)
+}
+
+/// A pool that is not configured.
+pub(super) fn unknown_pool(pool: &str, known: &[String]) -> Status {
+    let message = format!("pool {:?} is not configured; configured are: {}", pool_name(pool), known.join(", "));
+    status(Code::NotFound, ErrorReason::UnknownPool, message)
+}
+
+/// A broker that is shutting down.
+pub(super) fn shutting_down() -> Status {
+    status(Code::Unavailable, ErrorReason::ShuttingDown, AcquireError::ShuttingDown.to_string())
+}
+
+/// Why there is no lease.
+pub(super) fn of_acquire(error: &AcquireError) -> Status {
+    match error {
+        AcquireError::Refused(refusal) => refused(refusal),
+        AcquireError::Never(refusal) => never(refusal),
+        AcquireError::NoKey(message) => status(Code::FailedPrecondition, ErrorReason::NoUsableKey, message.clone()),
+        AcquireError::TooManyModels(_) => bad_request(vec![("model".to_owned(), format!("cannot be leased for: {error}"))]),
+        AcquireError::Ledger(error) => of_ledger(error),
+        AcquireError::Overloaded => {
+            let mut details = details(ErrorReason::Overloaded, HashMap::new());
+            details.set_retry_info(Some(std::time::Duration::from_millis(100)));
+            Status::with_error_details(Code::ResourceExhausted, error.to_string(), details)
+        }
+        AcquireError::ShuttingDown => shutting_down(),
+        AcquireError::ShardLost => status(Code::Unavailable, ErrorReason::LedgerUnavailable, error.to_string()),
+        AcquireError::ForeignKey => status(Code::Unavailable, ErrorReason::LedgerChanged, error.to_string()),
+    }
+}
+
+/// Why a lease was not extended.
+pub(super) fn of_renew(error: &RenewError) -> Status {
+    match error {
+        RenewError::Ended => status(Code::FailedPrecondition, ErrorReason::LeaseEnded, error.to_string()),
+        RenewError::Unknown => status(Code::NotFound, ErrorReason::UnknownLeaseId, error.to_string()),
+        RenewError::Commit(error) => of_acquire(error),
+    }
+}
+
+/// A ledger that gave no answer. What it said stays in the log: it may name hosts.
+pub(super) fn of_ledger(error: &LedgerError) -> Status {
+    tracing::warn!(%error, "a call failed at the ledger");
+    match error {
+        LedgerError::Unavailable(_) => {
+            let message = "the ledger cannot be reached; nothing can be leased until it answers";
+            status(Code::Unavailable, ErrorReason::LedgerUnavailable, message)
+        }
+        LedgerError::Changed { .. } => {
+            let message = "the ledger is not the one this broker opened: its counts are not known, and nothing is \
+                           leased; restart the brokers once all quota windows have passed";
+            status(Code::Unavailable, ErrorReason::LedgerChanged, message)
+        }
+        LedgerError::Clock | LedgerError::Unusable(_) => {
+            let message = "the ledger cannot be used; the broker's log says why";
+            status(Code::Unavailable, ErrorReason::LedgerUnavailable, message)
+        }
+    }
+}
+
+fn refused(refusal: &Refusal) -> Status {
+    let reason = match refusal.reason {
+        RefusalReason::CoolingDown => ErrorReason::CoolingDown,
+        _ => ErrorReason::QuotaExhausted,
+    };
+    let metadata = HashMap::from([("retry_at_unix_ms".to_owned(), refusal.retry_at.to_string())]);
+    let mut details = details(reason, metadata);
+    details.set_retry_info(Some(refusal.retry_after));
+    details.set_quota_failure(vec![violation(refusal)]);
+    Status::with_error_details(Code::ResourceExhausted, refusal.message.clone(), details)
+}
+
+fn never(refusal: &Refusal) -> Status {
+    let reason = match refusal.reason {
+        RefusalReason::RequestExceedsLimit => ErrorReason::RequestExceedsLimit,
+        _ => ErrorReason::NoUsableKey,
+    };
+    let mut details = details(reason, HashMap::new());
+    details.set_quota_failure(vec![violation(refusal)]);
+    Status::with_error_details(Code::FailedPrecondition, refusal.message.clone(), details)
+}
+
+fn violation(refusal: &Refusal) -> QuotaViolation {
+    QuotaViolation { subject: refusal.subject.clone(), description: refusal.message.clone(), ..QuotaViolation::default() }
+}
+
+fn details(reason: ErrorReason, metadata: HashMap<String, String>) -> ErrorDetails {
+    let mut details = ErrorDetails::new();
+    details.set_error_info(reason.as_str_name(), ERROR_DOMAIN, metadata);
+    details
+}

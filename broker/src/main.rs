@@ -1,0 +1,43 @@
+//! The binary: parses, binds, and runs until it is told to stop.
+
+use std::{io::Write, process::ExitCode};
+
+use clap::{CommandFactory, Parser};
+use keybroker::{
+    cli::{Cli, Command, ConfigArgs},
+    config::{self, Sources},
+    serve,
+};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve(args) => serve::serve(&args),
+        Command::Check(args) => check(&args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "keybroker", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn check(args: &ConfigArgs) -> ExitCode {
+    // A reader that closed the pipe wants no more; nothing is to be done about it.
+    match config::load(&Sources::of_process(args.config.clone())) {
+        Ok(loaded) => {
+            for warning in &loaded.warnings {
+                let _ = writeln!(std::io::stderr(), "warning: {warning}");
+            }
+            for line in config::summary(&loaded.catalogue) {
+                let _ = writeln!(std::io::stdout(), "{line}");
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "{error}");
+            ExitCode::from(2)
+        }
+    }
+}

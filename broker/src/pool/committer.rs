@@ -1,0 +1,201 @@
+//! Group commit: while one call to the ledger is under way, what comes in queues; when it returns,
+//! all of it goes in the next call. No timer, no delay when idle.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::ledger::{
+    Acquire, AcquireState, Acquired, Batch, Ledger, LedgerError, Millis, Renew, Renewed, Reply, Settle, Settled, calendar::Calendar,
+    shard::REBASE_AT,
+};
+
+/// The most operations in one call: it bounds how long the ledger is busy with one pool.
+const LARGEST_BATCH: usize = 256;
+/// The most operations that may queue.
+const LONGEST_QUEUE: usize = 20_000;
+/// How long a calendar is used before it is made anew.
+const CALENDAR_LIFE: Duration = Duration::from_secs(60);
+
+/// Why an operation got no answer.
+#[derive(Debug, Clone)]
+pub(super) enum CommitError {
+    /// The ledger failed.
+    Ledger(LedgerError),
+    /// Too many operations queue already; this one was not tried.
+    Overloaded,
+    /// The broker is ending.
+    Ended,
+}
+
+type Answer<T> = oneshot::Sender<Result<(T, Millis), CommitError>>;
+
+enum Job {
+    Settle(Arc<str>, Settle, Answer<Settled>),
+    Renew(Arc<str>, Renew, Answer<Renewed>),
+    Acquire(Arc<str>, Acquire, Answer<Acquired>),
+}
+
+/// The queue in front of a pool's ledger. Operations name their shard; the index in them is set here.
+#[derive(Clone)]
+pub(super) struct Committer {
+    queue: mpsc::Sender<Job>,
+}
+
+impl Committer {
+    /// Starts the task that makes the calls.
+    pub(super) fn start(ledger: Arc<dyn Ledger>, pool: String, ledger_id: String) -> Self {
+        let (queue, jobs) = mpsc::channel(LONGEST_QUEUE);
+        tokio::spawn(run(ledger, pool, ledger_id, jobs));
+        Self { queue }
+    }
+
+    /// Asks for a lease; with the answer comes the ledger's clock.
+    ///
+    /// # Errors
+    /// If the ledger gave no answer; the lease may then have been granted.
+    pub(super) async fn acquire(&self, shard: Arc<str>, op: Acquire) -> Result<(Acquired, Millis), CommitError> {
+        self.ask(|answer| Job::Acquire(shard, op, answer)).await
+    }
+
+    /// Settles a lease.
+    ///
+    /// # Errors
+    /// If the ledger gave no answer; settling again is safe.
+    pub(super) async fn settle(&self, shard: Arc<str>, op: Settle) -> Result<(Settled, Millis), CommitError> {
+        self.ask(|answer| Job::Settle(shard, op, answer)).await
+    }
+
+    /// Extends a lease.
+    ///
+    /// # Errors
+    /// If the ledger gave no answer; renewing again is safe.
+    pub(super) async fn renew(&self, shard: Arc<str>, op: Renew) -> Result<(Renewed, Millis), CommitError> {
+        self.ask(|answer| Job::Renew(shard, op, answer)).await
+    }
+
+    async fn ask<T>(&self, job: impl FnOnce(Answer<T>) -> Job) -> Result<(T, Millis), CommitError> {
+        let (answer, answered) = oneshot::channel();
+        self.queue.try_send(job(answer)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => CommitError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => CommitError::Ended,
+        })?;
+        answered.await.map_err(|_| CommitError::Ended)?
+    }
+}
+
+#[derive(Default)]
+struct Answers {
+    settles: Vec<Answer<Settled>>,
+    renews: Vec<Answer<Renewed>>,
+    acquires: Vec<Answer<Acquired>>,
+}
+
+async fn run(ledger: Arc<dyn Ledger>, pool: String, ledger_id: String, mut jobs: mpsc::Receiver<Job>) {
+    let mut calendar = CachedCalendar::new();
+    let mut waiting = Vec::with_capacity(LARGEST_BATCH);
+    while !waiting.is_empty() || jobs.recv_many(&mut waiting, LARGEST_BATCH).await > 0 {
+        let (batch, answers) = gather(&ledger_id, calendar.current(), waiting.drain(..));
+        match ledger.execute(&pool, &batch).await {
+            Ok(reply) => waiting.extend(deliver(reply, answers, &batch)),
+            Err(error) => {
+                tracing::warn!(pool, %error, "the ledger gave no answer");
+                fail(&CommitError::Ledger(error), answers);
+            }
+        }
+    }
+}
+
+fn gather(ledger_id: &str, calendar: &Calendar, jobs: impl Iterator<Item = Job>) -> (Batch, Answers) {
+    let mut batch = Batch {
+        ledger_id: ledger_id.to_owned(),
+        clock: 0,
+        day_ends: calendar.day_ends.clone(),
+        month_ends: calendar.month_ends.clone(),
+        rebase_at: REBASE_AT,
+        shards: Vec::new(),
+        settles: Vec::new(),
+        renews: Vec::new(),
+        acquires: Vec::new(),
+    };
+    let mut answers = Answers::default();
+    for job in jobs {
+        match job {
+            Job::Settle(shard, op, answer) => {
+                let shard = index(&mut batch.shards, &shard);
+                batch.settles.push(Settle { shard, ..op });
+                answers.settles.push(answer);
+            }
+            Job::Renew(shard, op, answer) => {
+                let shard = index(&mut batch.shards, &shard);
+                batch.renews.push(Renew { shard, ..op });
+                answers.renews.push(answer);
+            }
+            // Whoever gave up meanwhile is not granted anything.
+            Job::Acquire(_, _, answer) if answer.is_closed() => {}
+            Job::Acquire(shard, op, answer) => {
+                let shard = index(&mut batch.shards, &shard);
+                batch.acquires.push(Acquire { shard, ..op });
+                answers.acquires.push(answer);
+            }
+        }
+    }
+    (batch, answers)
+}
+
+fn index(shards: &mut Vec<String>, shard: &str) -> usize {
+    shards.iter().position(|known| known == shard).unwrap_or_else(|| {
+        shards.push(shard.to_owned());
+        shards.len() - 1
+    })
+}
+
+/// Hands the answers out. A lease whose caller is gone by now never left the broker: it is given
+/// back.
+fn deliver(reply: Reply, answers: Answers, batch: &Batch) -> Vec<Job> {
+    let now = reply.now;
+    for (result, answer) in reply.settles.into_iter().zip(answers.settles) {
+        let _ = answer.send(Ok((result, now)));
+    }
+    for (result, answer) in reply.renews.into_iter().zip(answers.renews) {
+        let _ = answer.send(Ok((result, now)));
+    }
+    let mut given_back = Vec::new();
+    for ((result, answer), op) in reply.acquires.into_iter().zip(answers.acquires).zip(&batch.acquires) {
+        if let Err(Ok((Acquired(AcquireState::Granted, ..), _))) = answer.send(Ok((result, now))) {
+            let shard = batch.shards[op.shard].as_str().into();
+            given_back.push(Job::Settle(shard, Settle::not_sent(&op.lease), oneshot::channel().0));
+        }
+    }
+    given_back
+}
+
+fn fail(error: &CommitError, answers: Answers) {
+    answers.settles.into_iter().for_each(|answer| drop(answer.send(Err(error.clone()))));
+    answers.renews.into_iter().for_each(|answer| drop(answer.send(Err(error.clone()))));
+    answers.acquires.into_iter().for_each(|answer| drop(answer.send(Err(error.clone()))));
+}
+
+struct CachedCalendar {
+    calendar: Calendar,
+    made: tokio::time::Instant,
+}
+
+impl CachedCalendar {
+    fn new() -> Self {
+        Self { calendar: Calendar::around(wall_clock()), made: tokio::time::Instant::now() }
+    }
+
+    fn current(&mut self) -> &Calendar {
+        if self.made.elapsed() > CALENDAR_LIFE {
+            *self = Self::new();
+        }
+        &self.calendar
+    }
+}
+
+fn wall_clock() -> Millis {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

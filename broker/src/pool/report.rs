@@ -1,0 +1,170 @@
+//! Reports: what came of a lease, turned into what the ledger keeps and what the worker does next.
+
+use std::time::Duration;
+
+use super::{AcquireError, Pool, millis};
+use crate::{
+    gemini::{self, Action, Charge, Decision, Outcome, Scope, Signal},
+    lease_id::LeaseId,
+    ledger::{self, Block, FOREVER, Settle, SettleState},
+};
+
+/// One report, checked.
+#[derive(Debug, Clone)]
+pub struct Report<'a> {
+    /// The lease.
+    pub lease: LeaseId<'a>,
+    /// What came of it.
+    pub outcome: Outcome<'a>,
+    /// Tokens, as far as they are known.
+    pub usage: Usage,
+}
+
+/// Tokens used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Input tokens.
+    pub input_tokens: Option<i64>,
+    /// Input and output tokens.
+    pub total_tokens: Option<i64>,
+}
+
+/// The answer to a report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reported {
+    /// What it did to its lease.
+    pub state: SettleState,
+    /// What the worker does next.
+    pub action: Action,
+    /// After how long.
+    pub retry_after: Option<Duration>,
+    /// What the answer meant.
+    pub signal: Signal,
+    /// One sentence.
+    pub message: String,
+}
+
+impl Pool {
+    /// Settles a lease by what came of it.
+    ///
+    /// # Errors
+    /// If the ledger gave no answer; reporting again is safe.
+    pub async fn report(&self, report: &Report<'_>) -> Result<Reported, AcquireError> {
+        let decision = gemini::read(&report.outcome);
+        let settle = settle(report, &decision);
+        let (answer, _) = self.committer.settle(report.lease.shard.into(), settle).await?;
+        let state = answer.0;
+        if matches!(state, SettleState::Settled | SettleState::Late) {
+            self.stats.settled();
+            // Whoever waits may find the slot that this lease held, or what it gave back.
+            self.freed.notify_waiters();
+            self.log(report, &decision, &answer.1);
+        }
+        Ok(match state {
+            SettleState::Already => Reported::from_memo(&answer.2),
+            _ => Reported {
+                state,
+                action: decision.advice.action,
+                retry_after: decision.advice.retry_after,
+                signal: decision.signal,
+                message: decision.advice.message,
+            },
+        })
+    }
+
+    fn log(&self, report: &Report<'_>, decision: &Decision, key_id: &str) {
+        let pool = self.config.name.as_str();
+        let (signal, model) = (decision.signal, report.lease.quota_model());
+        let blocks = decision.blocks.iter().map(|block| block.reason.as_str()).collect::<Vec<_>>().join(",");
+        if let Outcome::HttpError { status, body, .. } = report.outcome {
+            let secrets = self.keys.values().map(|(key, _)| key.secret.expose());
+            tracing::debug!(pool, key_id, status, body = gemini::redact(body, secrets), "Gemini's answer");
+        }
+        if decision.alert {
+            tracing::error!(pool, key_id, model, %signal, blocks, "an operator must act: {}", decision.advice.message);
+        } else if !decision.blocks.is_empty() {
+            tracing::warn!(pool, key_id, model, %signal, blocks, "cooling down");
+        } else {
+            tracing::debug!(pool, key_id, model, %signal, "lease settled");
+        }
+    }
+}
+
+fn settle(report: &Report<'_>, decision: &Decision) -> Settle {
+    let charge = match decision.charge {
+        Charge::Refund => ledger::Charge::Refund,
+        Charge::TrueUp => ledger::Charge::TrueUp,
+        // What Google said it used is known, also of an answer that broke off.
+        Charge::Keep if report.usage.input_tokens.is_some() => ledger::Charge::TrueUp,
+        Charge::Keep => ledger::Charge::Keep,
+    };
+    Settle {
+        lease: report.lease.unique.to_owned(),
+        shard: 0,
+        charge,
+        input_tokens: report.usage.input_tokens.unwrap_or(-1),
+        total_tokens: report.usage.total_tokens.unwrap_or(-1),
+        clear: decision.signal == Signal::Ok,
+        blocks: decision.blocks.iter().map(block).collect(),
+        memo: memo(decision),
+    }
+}
+
+fn block(block: &gemini::Block) -> Block {
+    let role = match block.scope {
+        Scope::Key => "k/",
+        Scope::ProjectModel => "q/",
+        Scope::Project => "p/",
+        Scope::BillingAccount => "b/",
+        Scope::Model => "m/",
+    };
+    let step = |step: &Duration| if *step >= gemini::FOREVER { FOREVER } else { millis(*step) };
+    Block {
+        role: role[..1].to_owned(),
+        steps: block.length.steps.iter().map(step).collect(),
+        until_day_end: block.length.until_pacific_midnight,
+        probe: block.probe,
+        reason: block.reason.as_str().to_owned(),
+    }
+}
+
+/// What a repeated report is told: action, wait and signal in a few characters.
+fn memo(decision: &Decision) -> String {
+    let action = match decision.advice.action {
+        Action::Done => 'd',
+        Action::RetryOtherKey => 'o',
+        Action::RetryAfter => 'a',
+        Action::DoNotRetry => 'n',
+    };
+    let wait = decision.advice.retry_after.map_or(String::new(), |wait| millis(wait).to_string());
+    format!("{action}:{wait}:{}", decision.signal)
+}
+
+impl Reported {
+    fn from_memo(memo: &str) -> Self {
+        let mut parts = memo.split(':');
+        let action = match parts.next() {
+            Some("o") => Action::RetryOtherKey,
+            Some("a") => Action::RetryAfter,
+            Some("n") => Action::DoNotRetry,
+            _ => Action::Done,
+        };
+        let retry_after = parts.next().and_then(|wait| wait.parse().ok()).map(Duration::from_millis);
+        let name = parts.next().unwrap_or_default();
+        let signal = Signal::ALL.into_iter().find(|signal| signal.as_str() == name).unwrap_or(Signal::NotSent);
+        let message = "this lease was reported before; that advice stands".to_owned();
+        Self { state: SettleState::Already, action, retry_after, signal, message }
+    }
+
+    /// The answer to a report of a lease that is not known here.
+    pub fn unknown(outcome: &Outcome<'_>) -> Self {
+        let decision = gemini::read(outcome);
+        Self {
+            state: SettleState::Unknown,
+            action: decision.advice.action,
+            retry_after: decision.advice.retry_after,
+            signal: decision.signal,
+            message: "no such lease is known: it was never granted here, or it was forgotten after its time".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! A changed configuration takes effect without a restart: on SIGHUP, and when a file that it was
+//! read from changes. A bad new one is named in the log, and the old one stays.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    broker::Broker,
+    config::{self, Sources},
+};
+
+/// How often the files are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Watches until it is dropped.
+pub async fn watch(broker: Arc<Broker>, config: Option<PathBuf>, files: Vec<PathBuf>) {
+    let mut files = files;
+    let mut seen = stamps(&files);
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        tracing::warn!("SIGHUP cannot be listened for; the configuration is reloaded on changes of its files alone");
+        return;
+    };
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    loop {
+        let asked = tokio::select! {
+            _ = hangup.recv() => true,
+            _ = look.tick() => false,
+        };
+        let now = stamps(&files);
+        if !asked && now == seen {
+            continue;
+        }
+        seen = now;
+        if let Some(read) = reload(&broker, config.clone()).await {
+            files = read;
+            seen = stamps(&files);
+        }
+    }
+}
+
+async fn reload(broker: &Broker, config: Option<PathBuf>) -> Option<Vec<PathBuf>> {
+    let loaded = match config::load(&Sources::of_process(config)) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            tracing::error!("the new configuration is not used, the old one stays:\n{error}");
+            return None;
+        }
+    };
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    if loaded.catalogue.digest() == broker.digest() {
+        tracing::info!("the configuration was read again and means the same");
+        return Some(loaded.files);
+    }
+    let summary = config::summary(&loaded.catalogue);
+    if let Err(error) = broker.change(loaded.catalogue).await {
+        tracing::error!(%error, "the new configuration is not used, the old one stays");
+        return None;
+    }
+    tracing::info!("a new configuration is in place");
+    summary.iter().for_each(|line| tracing::info!("{line}"));
+    Some(loaded.files)
+}
+
+fn stamps(files: &[PathBuf]) -> Vec<Option<(SystemTime, u64)>> {
+    let stamp = |file: &PathBuf| {
+        let data = std::fs::metadata(file).ok()?;
+        Some((data.modified().ok()?, data.len()))
+    };
+    files.iter().map(stamp).collect()
+}

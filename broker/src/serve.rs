@@ -1,0 +1,156 @@
+//! The command `serve`: configuration, ledger, listeners, signals.
+
+use std::{
+    io::Write,
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{net::TcpListener, signal::unix::SignalKind};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    broker::Broker,
+    cli::{DataSync, LogFormat, ServeArgs},
+    config::{self, Loaded, Sources},
+    ledger::{
+        Ledger, LedgerError,
+        embedded::{EmbeddedLedger, Reach},
+        redis::RedisLedger,
+    },
+    reload,
+    server::{self, Listeners},
+};
+
+/// How long a call to Redis may take.
+const REDIS_DEADLINE: Duration = Duration::from_secs(2);
+/// How long Redis may take to come up at the start.
+const REDIS_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs a broker.
+pub fn serve(args: &ServeArgs) -> ExitCode {
+    let Err(failure) = try_serve(args) else { return ExitCode::SUCCESS };
+    // Standard error may be closed; there is nowhere else to say it.
+    let _ = writeln!(std::io::stderr(), "keybroker: {}", failure.text);
+    ExitCode::from(failure.code)
+}
+
+struct Failure {
+    text: String,
+    code: u8,
+}
+
+impl Failure {
+    fn usage(text: impl ToString) -> Self {
+        Self { text: text.to_string(), code: 2 }
+    }
+
+    fn failed(text: impl ToString) -> Self {
+        Self { text: text.to_string(), code: 1 }
+    }
+}
+
+fn try_serve(args: &ServeArgs) -> Result<(), Failure> {
+    start_logging(args)?;
+    let loaded = config::load(&Sources::of_process(args.config.config.clone())).map_err(Failure::usage)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::failed)?;
+    let outcome = runtime.block_on(run(args, loaded));
+    // What is still waiting for Redis would hold the process up.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    outcome
+}
+
+async fn run(args: &ServeArgs, loaded: Loaded) -> Result<(), Failure> {
+    let listeners = Listeners {
+        grpc: bind(args.grpc_addr, "--grpc-addr or KEYBROKER_GRPC_ADDR").await?,
+        http: bind(args.http_addr, "--http-addr or KEYBROKER_HTTP_ADDR").await?,
+    };
+    let ledger = open_ledger(args).await.map_err(Failure::failed)?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    for line in config::summary(&loaded.catalogue) {
+        tracing::info!("{line}");
+    }
+    let broker = Broker::open(ledger, loaded.catalogue).await.map_err(Failure::failed)?;
+    let broker = Arc::new(broker);
+    let grpc = listeners.grpc.local_addr().map_err(Failure::failed)?;
+    let http = listeners.http.local_addr().map_err(Failure::failed)?;
+    let reloading = tokio::spawn(reload::watch(broker.clone(), args.config.config.clone(), loaded.files));
+    tracing::info!(%grpc, %http, "serving");
+    let outcome = server::run(broker, listeners, stop_signal()?, args.drain_grace).await;
+    reloading.abort();
+    outcome.map_err(Failure::failed)?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn start_logging(args: &ServeArgs) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(&args.log)
+        .map_err(|error| Failure::usage(format!("--log or KEYBROKER_LOG is not a level or directive: {error}")))?;
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    match args.log_format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    Ok(())
+}
+
+async fn bind(addr: std::net::SocketAddr, setting: &str) -> Result<TcpListener, Failure> {
+    TcpListener::bind(addr)
+        .await
+        .map_err(|error| Failure::failed(format!("cannot listen on {addr}: {error}; choose another with {setting}")))
+}
+
+async fn open_ledger(args: &ServeArgs) -> Result<Arc<dyn Ledger>, LedgerError> {
+    if let Some(url) = &args.redis_url {
+        let ledger = RedisLedger::new(url, REDIS_DEADLINE)?;
+        let started = Instant::now();
+        loop {
+            match ledger.check().await {
+                Ok(()) => break,
+                Err(LedgerError::Unavailable(why)) if started.elapsed() < REDIS_PATIENCE => {
+                    tracing::warn!(why, "waiting for Redis");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                Err(LedgerError::Unavailable(why)) => {
+                    return Err(LedgerError::Unusable(format!(
+                        "Redis cannot be reached: {why}; start it, or correct --redis-url or KEYBROKER_REDIS_URL"
+                    )));
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        tracing::info!("the ledger is on Redis, shared with all brokers there");
+        return Ok(Arc::new(ledger));
+    }
+    let folder = args.data_dir.clone().unwrap_or_else(default_data_dir);
+    let reach = match args.data_sync {
+        DataSync::System => Reach::System,
+        DataSync::Disk => Reach::Disk,
+    };
+    let ledger = EmbeddedLedger::open(&folder, reach)?;
+    tracing::info!(folder = %folder.display(), "the ledger is embedded, for this broker alone");
+    Ok(Arc::new(ledger))
+}
+
+fn default_data_dir() -> PathBuf {
+    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
+    let of_home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+    state.or_else(of_home).unwrap_or_else(|| PathBuf::from("/var/lib")).join("keybroker")
+}
+
+fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
+    let mut terminate = tokio::signal::unix::signal(SignalKind::terminate()).map_err(Failure::failed)?;
+    let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt()).map_err(Failure::failed)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM"),
+            _ = interrupt.recv() => tracing::info!("SIGINT"),
+        }
+    })
+}
