@@ -252,6 +252,7 @@ impl Drop for Lease {
             Some(_) => Outcome::TransportError {
                 kind: TransportKind::Cancelled,
                 message: "the lease was dropped without a report".to_owned(),
+                usage: Usage::default(),
             },
         };
         drop(self.submit(outcome));

@@ -60,6 +60,8 @@ pub enum Outcome {
         kind: TransportKind,
         /// A short text for logs; it must hold no key and no prompt.
         message: String,
+        /// What is known to have been used.
+        usage: Usage,
     },
     /// The request was never sent: all of its charge is refunded.
     NotSent,
@@ -68,7 +70,7 @@ pub enum Outcome {
 impl Outcome {
     /// A [`TransportError`](Self::TransportError) without a message.
     pub fn transport(kind: TransportKind) -> Self {
-        Self::TransportError { kind, message: String::new() }
+        Self::TransportError { kind, message: String::new(), usage: Usage::default() }
     }
 
     pub(crate) fn into_proto(self) -> lease_report::Outcome {
@@ -84,10 +86,11 @@ impl Outcome {
                     retry_after: retry_after.map(wire::to_proto),
                 })
             }
-            Self::TransportError { kind, message } => {
+            Self::TransportError { kind, message, usage } => {
                 lease_report::Outcome::TransportError(v1::TransportError {
                     kind: kind.into_proto() as i32,
                     message,
+                    usage: Some(usage.into_proto()),
                 })
             }
             Self::NotSent => lease_report::Outcome::NotSent(v1::NotSent {}),

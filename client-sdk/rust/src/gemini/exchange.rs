@@ -39,7 +39,15 @@ pub(crate) struct Failure {
 impl Failure {
     pub(crate) fn transport(lease: Lease, kind: TransportKind, message: String) -> Self {
         let error = GeminiError::Transport { kind, message: message.clone(), advice: None, attempts: 0 };
-        Self { lease, outcome: Outcome::TransportError { kind, message }, error }
+        Self { lease, outcome: Outcome::TransportError { kind, message, usage: Usage::default() }, error }
+    }
+
+    /// The same, where a part of the answer said what was used.
+    pub(crate) fn with_usage(mut self, known: Usage) -> Self {
+        if let Outcome::TransportError { usage, .. } = &mut self.outcome {
+            *usage = known;
+        }
+        self
     }
 
     /// An error answer. The key is masked before anything else sees the body.

@@ -139,10 +139,9 @@ impl Live {
             }
             // The API names a finish reason in the last event, so an end without one is a cut,
             // even where the framing of the transport cannot tell.
-            Read::End => Cause::Transport(
-                TransportKind::Reset,
-                format!("the stream ended before the answer did; {}", known(self.usage)),
-            ),
+            Read::End => {
+                Cause::Transport(TransportKind::Reset, "the stream ended before the answer did".to_owned())
+            }
             Read::Failed(cause) => cause,
         };
         let failure = self.fail(cause);
@@ -165,7 +164,7 @@ impl Live {
                 }
                 Ok(None) => return self.read_end(),
                 Err(_) => {
-                    let message = format!("no event in {limit:?}; {}", known(self.usage));
+                    let message = format!("no event in {limit:?}");
                     return Read::Failed(Cause::Transport(TransportKind::Timeout, message));
                 }
             }
@@ -196,7 +195,7 @@ impl Live {
                 Read::Event(event)
             }
             Err(error) => {
-                let message = format!("an event is not readable ({error}); {}", known(self.usage));
+                let message = format!("an event is not readable ({error})");
                 Read::Failed(Cause::Transport(TransportKind::Reset, message))
             }
         }
@@ -207,7 +206,7 @@ impl Live {
         let lease = self.lease.take().expect("a stream fails once, and holds its lease until then");
         match cause {
             Cause::Error(google, body) => Failure::embedded(lease, self.status, &google, body),
-            Cause::Transport(kind, message) => Failure::transport(lease, kind, message),
+            Cause::Transport(kind, message) => Failure::transport(lease, kind, message).with_usage(self.usage),
         }
     }
 }
@@ -219,20 +218,9 @@ impl Drop for Live {
         let outcome = if self.finished {
             Outcome::Success(self.usage)
         } else {
-            let message = format!("the stream was dropped; {}", known(self.usage));
-            Outcome::TransportError { kind: TransportKind::Cancelled, message }
+            let message = "the stream was dropped".to_owned();
+            Outcome::TransportError { kind: TransportKind::Cancelled, message, usage: self.usage }
         };
         lease.report_in_background(outcome);
     }
-}
-
-/// The contract's transport error has no field for usage, so what is known goes into its text.
-fn known(usage: Usage) -> String {
-    let number = |count: Option<i64>| count.map_or_else(|| "?".to_owned(), |count| count.to_string());
-    format!(
-        "tokens so far: {} in, {} out, {} in all",
-        number(usage.input_tokens),
-        number(usage.output_tokens),
-        number(usage.total_tokens)
-    )
 }
