@@ -1,0 +1,38 @@
+# The one door to every task. `make help` lists them.
+
+CARGO ?= cargo
+PROFILE := --release
+BIN := target/release
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test lint bench clean
+
+help: ## List the tasks
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: ## Install what the tests need: redis-server, grpcurl, cargo-deny
+	@scripts/setup
+
+build: ## Build all binaries
+	$(CARGO) build $(PROFILE) --workspace --bins
+
+demo: ## Watch a fleet share keys for 75 s; REDIS=1 for two brokers on a private redis-server; ARGS="--help" for more
+	@$(CARGO) build $(PROFILE) --quiet -p keybroker -p keybroker-tests --bins
+	@$(BIN)/demo $(if $(REDIS),--redis) $(ARGS)
+
+test: setup build lint ## Run everything; installs what it needs
+	$(CARGO) test $(PROFILE) --workspace
+
+lint: ## Formatting, lints, documentation, dependencies
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy $(PROFILE) --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(PROFILE) --workspace --no-deps --quiet
+	@scripts/check-dependencies
+
+bench: ## Measure against a tonic echo and raw Redis in one run; ARGS="--quick"
+	@scripts/setup
+	@$(CARGO) build $(PROFILE) --quiet -p keybroker -p keybroker-tests --bins
+	@$(BIN)/bench $(ARGS)
+
+clean: ## Remove what was built
+	$(CARGO) clean
