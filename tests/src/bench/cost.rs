@@ -1,0 +1,116 @@
+//! What a stretch of time cost the processes behind a target, beside the time itself.
+
+use std::{ops::AddAssign, path::PathBuf, sync::Mutex};
+
+use serde::Serialize;
+
+use super::Error;
+
+/// Ticks of processor time in a second, as Linux shows them to programs.
+const TICKS: f64 = 100.0;
+
+/// The processes and files that work for a target.
+pub(super) struct Meter {
+    server: u32,
+    redis: Option<(u32, Mutex<redis::Connection>)>,
+    file: Option<PathBuf>,
+}
+
+/// What was used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub(super) struct Cost {
+    /// Processor time of the server, in microseconds.
+    pub server_cpu: f64,
+    /// Processor time of Redis, in microseconds.
+    pub redis_cpu: f64,
+    /// Script calls.
+    pub calls: f64,
+    /// Time within scripts, in microseconds.
+    pub script: f64,
+    /// Bytes of memory in Redis, or of the file.
+    pub bytes: f64,
+    /// Leases that Redis remembers more than before.
+    pub remembered: f64,
+}
+
+impl AddAssign for Cost {
+    fn add_assign(&mut self, other: Self) {
+        self.server_cpu += other.server_cpu;
+        self.redis_cpu += other.redis_cpu;
+        self.calls += other.calls;
+        self.script += other.script;
+        self.bytes += other.bytes;
+        self.remembered += other.remembered;
+    }
+}
+
+impl Cost {
+    pub(super) fn since(self, before: Self) -> Self {
+        Self {
+            server_cpu: self.server_cpu - before.server_cpu,
+            redis_cpu: self.redis_cpu - before.redis_cpu,
+            calls: self.calls - before.calls,
+            script: self.script - before.script,
+            bytes: self.bytes - before.bytes,
+            remembered: self.remembered - before.remembered,
+        }
+    }
+}
+
+impl Meter {
+    pub(super) fn of_process(server: u32) -> Self {
+        Self { server, redis: None, file: None }
+    }
+
+    pub(super) fn with_redis(self, process: u32, connection: redis::Connection) -> Self {
+        Self { redis: Some((process, Mutex::new(connection))), ..self }
+    }
+
+    pub(super) fn with_file(self, path: PathBuf) -> Self {
+        Self { file: Some(path), ..self }
+    }
+
+    /// What was used since the start.
+    pub(super) fn read(&self) -> Result<Cost, Error> {
+        let mut cost = Cost { server_cpu: cpu(self.server)?, ..Cost::default() };
+        if let Some((process, connection)) = &self.redis {
+            let mut connection = connection.lock().map_err(|_| "a reader of the meter panicked")?;
+            cost.redis_cpu = cpu(*process)?;
+            (cost.calls, cost.script) = scripts(&mut connection)?;
+            cost.bytes = info(&mut connection, "memory", "used_memory:")?.parse()?;
+            cost.remembered =
+                redis::cmd("HLEN").arg("kb:{default}:leases").query::<u64>(&mut connection)? as f64;
+        }
+        if let Some(path) = &self.file {
+            cost.bytes = std::fs::metadata(path)?.len() as f64;
+        }
+        Ok(cost)
+    }
+}
+
+/// How often scripts ran in a server, and for how many microseconds in all.
+pub(super) fn scripts(connection: &mut redis::Connection) -> Result<(f64, f64), Error> {
+    let line = info(connection, "commandstats", "cmdstat_evalsha:").unwrap_or_default();
+    let field = |name: &str| -> Result<f64, Error> {
+        let found = line.split(',').find_map(|field| field.strip_prefix(name));
+        Ok(found.map(str::parse).transpose()?.unwrap_or(0.0))
+    };
+    Ok((field("calls=")?, field("usec=")?))
+}
+
+fn info(connection: &mut redis::Connection, section: &str, field: &str) -> Result<String, Error> {
+    let text: String = redis::cmd("INFO").arg(section).query(connection)?;
+    let found = text.lines().find_map(|line| line.strip_prefix(field));
+    Ok(found.ok_or_else(|| format!("INFO {section} does not say {field}"))?.trim().to_owned())
+}
+
+/// Processor time of a process in microseconds.
+fn cpu(process: u32) -> Result<f64, Error> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name in parentheses may hold spaces; what follows it does not.
+    let (_, rest) = stat.rsplit_once(')').ok_or("an unreadable /proc entry")?;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let ticks: f64 = fields.get(11).ok_or("a short /proc entry")?.parse::<f64>()?
+        + fields.get(12).ok_or("a short /proc entry")?.parse::<f64>()?;
+    Ok(ticks / TICKS * 1e6)
+}
