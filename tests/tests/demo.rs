@@ -1,4 +1,5 @@
 //! The demo as a newcomer runs it, only shorter.
+#![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 use std::process::{Command, Output};
 

@@ -66,6 +66,11 @@ impl Fleet {
         Ok(Self { members: members.collect::<io::Result<_>>()? })
     }
 
+    /// The process ids.
+    pub fn ids(&self) -> impl Iterator<Item = u32> {
+        self.members.iter().map(|member| member.process.id())
+    }
+
     /// Lets all workers begin.
     ///
     /// # Errors

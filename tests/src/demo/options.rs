@@ -6,8 +6,6 @@ use clap::Parser;
 
 use crate::fake_gemini::Limits;
 
-/// Watch a fleet share one Gemini quota exactly
-///
 /// Starts a stand-in for the Gemini API, a broker and a fleet of worker processes on this machine, lets the
 /// workers ask for several times what the quota allows, and shows that not one request goes over it.
 #[derive(Clone, Debug, Parser)]
@@ -112,17 +110,15 @@ impl Options {
 
     /// What is about to happen, in two lines.
     pub fn introduction(&self) -> [String; 2] {
-        let Self { projects, rpm, workers, tasks, demand, seconds, .. } = self;
+        let Self { projects, rpm, workers, tasks, demand, .. } = self;
         let brokers = match self.broker_count() {
             1 if self.redis => "one broker on Redis".to_owned(),
-            1 => "one broker, its ledger embedded,".to_owned(),
+            1 => "one embedded broker".to_owned(),
             count => format!("{count} brokers on one Redis"),
         };
         let (capacity, wanted) = (self.capacity(), self.wanted());
         [
-            format!(
-                "{projects} projects x {rpm} requests a minute = {capacity}, leased by {brokers} for {seconds} s."
-            ),
+            format!("{projects} projects x {rpm} requests a minute = {capacity}, leased by {brokers}."),
             format!(
                 "{workers} worker processes x {tasks} tasks want {wanted} a minute, {demand} times as much."
             ),
@@ -141,6 +137,7 @@ mod tests {
         assert_eq!(options.pace(), Duration::from_millis(12_800));
         let options = Options::parse_from(["demo", "--redis", "--brokers", "3"]);
         assert_eq!(options.broker_count(), 3);
+        assert!(options.introduction().iter().all(|line| line.len() < 78));
         assert!(Options::try_parse_from(["demo", "--brokers", "3"]).is_err());
         assert!(Options::try_parse_from(["demo", "--seconds", "1"]).is_err());
     }

@@ -4,14 +4,14 @@ use std::{error::Error, io::Write, process::ExitCode, time::Duration};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    time::{Instant, MissedTickBehavior, interval_at, sleep},
+    time::{Instant, MissedTickBehavior, interval, interval_at, sleep},
 };
 
 use super::{
     fleet::Fleet,
     options::Options,
     setting::Setting,
-    snapshot::{Observer, Snapshot},
+    snapshot::{Observer, Snapshot, refused_by_gemini},
     summary::Summary,
     view::View,
 };
@@ -25,6 +25,8 @@ const LATENCY: Millis = Millis { min_ms: 200, max_ms: Some(900) };
 const LAST_CALL: Duration = Duration::from_millis(1_300);
 /// The end comes so much before the full time, so that a run of whole minutes does not reach into another.
 const MARGIN: Duration = Duration::from_millis(100);
+/// How often it is checked that everything still runs.
+const CHECKS: Duration = Duration::from_millis(500);
 /// How long the ledger is asked for leases that are still open.
 const REPORTS_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -49,9 +51,11 @@ async fn try_run(options: &Options) -> Result<Option<Summary>, Failure> {
     let of_start = options.clone();
     let mut setting = tokio::task::spawn_blocking(move || Setting::start(&of_start)).await??;
     let brokers = setting.broker_urls();
-    ControlClient::new(&setting.gemini).add_fault(&FaultRule::always(Fault::Latency(LATENCY))).await?;
+    let gemini = ControlClient::new(&setting.gemini);
+    gemini.add_fault(&FaultRule::always(Fault::Latency(LATENCY))).await?;
     let observer = Observer::new(options, &brokers, &setting.gemini)?;
     let mut fleet = Fleet::start(options, &brokers, &setting.gemini)?;
+    fleet.ids().try_for_each(|worker| setting.watch(worker))?;
     let mut stop = Stop::new()?;
 
     fleet.begin()?;
@@ -63,8 +67,7 @@ async fn try_run(options: &Options) -> Result<Option<Summary>, Failure> {
     };
     let Some(watched) = watched else {
         view.leave();
-        let seen = observer.look(began.elapsed(), &fleet.tally()).await;
-        complain(&interrupted(began.elapsed(), seen.ok()));
+        complain(&interrupted(began.elapsed(), gemini.verdict().await.ok()));
         return Ok(None);
     };
     if let Err(failure) = watched {
@@ -77,10 +80,9 @@ async fn try_run(options: &Options) -> Result<Option<Summary>, Failure> {
     let ended = Instant::now();
     view.ending();
     // The workers' ends are waited for on a thread, which must not keep the runtime.
-    let mut fleet = tokio::task::spawn_blocking(move || fleet.wait().map(|()| fleet)).await??;
+    let fleet = tokio::task::spawn_blocking(move || fleet.wait().map(|()| fleet)).await??;
     let (last, verdict) = settled(&observer, &fleet, ended - began).await?;
     let summary = Summary::new(options, ended.elapsed(), &last, &verdict, &fleet.tally());
-    fleet.close();
     view.end(&summary, fleet.tally().failure.as_deref())?;
     Ok(Some(summary))
 }
@@ -97,6 +99,7 @@ async fn watch(
     let end = began + options.length() - MARGIN;
     let mut ticks = interval_at(began + view.period(), view.period());
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut checks = interval(CHECKS);
     let last_call = tokio::time::sleep_until(end - LAST_CALL);
     tokio::pin!(last_call);
     let mut called = false;
@@ -107,8 +110,8 @@ async fn watch(
                 called = true;
             }
             () = tokio::time::sleep_until(end) => break,
+            _ = checks.tick() => setting.check()?,
             _ = ticks.tick() => {
-                setting.check()?;
                 let (snapshot, _) = observer.look(began.elapsed(), &fleet.tally()).await?;
                 view.tick(&snapshot)?;
             }
@@ -129,18 +132,17 @@ async fn settled(observer: &Observer, fleet: &Fleet, ran: Duration) -> Result<(S
     }
 }
 
-fn interrupted(after: Duration, seen: Option<(Snapshot, Verdict)>) -> String {
+fn interrupted(after: Duration, verdict: Option<Verdict>) -> String {
     let after = after.as_secs();
-    let seen = seen.map_or(String::new(), |(snapshot, _)| {
-        let Snapshot { sent, refused_by_gemini, .. } = snapshot;
-        format!(" {sent} requests were sent, {refused_by_gemini} refused by Gemini.")
+    let seen = verdict.map_or(String::new(), |verdict| {
+        let (sent, refused) = (verdict.calls, refused_by_gemini(&verdict));
+        format!("\n{sent} requests were sent, {refused} refused by Gemini.")
     });
-    format!("demo: interrupted after {after} s; everything is stopped.{seen}")
+    format!("demo: interrupted after {after} s, everything is stopped.{seen}")
 }
 
-#[allow(clippy::print_stderr, reason = "a program says what went wrong")]
 fn complain(text: &str) {
-    // Written at once, and without a panic if nobody reads it.
+    // Standard error may be closed; there is nowhere else to say it.
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 

@@ -3,6 +3,7 @@
 use std::{
     fmt::Write as _,
     io::{self, BufRead, BufReader},
+    os::unix::process::CommandExt,
     path::PathBuf,
     process::{Command, Stdio},
 };
@@ -19,6 +20,9 @@ use crate::{
     },
 };
 
+/// How many lines of a broker's log are shown if it ends.
+const LAST_WORDS: usize = 5;
+
 /// What the demo runs on. Dropping it ends all of it, the guard first: it has nothing left to do then.
 #[derive(Debug)]
 pub struct Setting {
@@ -30,7 +34,7 @@ pub struct Setting {
     /// Where the fake Gemini is.
     pub gemini: String,
     // Last, since the others work in it.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Setting {
@@ -47,7 +51,7 @@ impl Setting {
         let (fake, gemini) = start_fake(options, &folder)?;
         guard.watch(fake.id())?;
         let redis = if options.redis { Some(start_redis()?) } else { None };
-        let mut setting = Self { guard, brokers: Vec::new(), redis, fake, gemini, _folder: folder };
+        let mut setting = Self { guard, brokers: Vec::new(), redis, fake, gemini, folder };
         if let Some(redis) = &mut setting.redis {
             setting.guard.watch(redis.process().id())?;
         }
@@ -56,7 +60,7 @@ impl Setting {
     }
 
     fn start_brokers(&mut self, options: &Options) -> io::Result<()> {
-        let folder = self._folder.path();
+        let folder = self.folder.path();
         let config = folder.join("keybroker.toml");
         std::fs::write(&config, broker_config(options))?;
         let start = BrokerOptions::default().arg("--config", config.display().to_string());
@@ -77,10 +81,18 @@ impl Setting {
         self.brokers.iter().map(BrokerProcess::url).collect()
     }
 
-    /// Puts another process under guard.
+    /// Puts a process under guard: it ends with the demo, also if that is killed.
     ///
     /// # Errors
-    /// If a process has ended that must not.
+    /// If the guard is gone.
+    pub fn watch(&mut self, process: u32) -> io::Result<()> {
+        self.guard.watch(process)
+    }
+
+    /// Checks that all of it still runs.
+    ///
+    /// # Errors
+    /// If a process has ended; the text says which.
     pub fn check(&mut self) -> io::Result<()> {
         if !self.fake.is_running() {
             return Err(io::Error::other("the fake Gemini has ended"));
@@ -90,7 +102,10 @@ impl Setting {
         }
         for broker in &mut self.brokers {
             if !broker.process().is_running() {
-                return Err(io::Error::other(format!("a broker has ended; its log:\n{}", broker.log())));
+                let log = broker.log();
+                let last = log.lines().rev().take(LAST_WORDS).collect::<Vec<_>>();
+                let last = last.into_iter().rev().collect::<Vec<_>>().join("\n");
+                return Err(io::Error::other(format!("a broker has ended; its log ended so:\n{last}")));
             }
         }
         Ok(())
@@ -134,6 +149,8 @@ fn start_fake(options: &Options, folder: &TempDir) -> io::Result<(Process, Strin
     std::fs::write(&path, serde_json::to_string(&config)?)?;
     let mut command = Command::new(built("fake-gemini")?);
     command.arg("--config").arg(&path).stdout(Stdio::piped()).stderr(Stdio::null());
+    // A Ctrl-C at the terminal is for the demo alone, which still asks it what it saw.
+    command.process_group(0);
     let mut fake = Process::start("fake-gemini", &mut command)?;
     let stdout = fake.child().stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
     let mut line = String::new();

@@ -117,8 +117,8 @@ impl Worker {
                     tally.failure = Some(error.to_string());
                 }
             });
-            // What was due while the task waited is not made up for: it has one request at a time.
-            due = (due + pace.mul_f64(rand::rng().random_range(0.8..1.2))).max(Instant::now());
+            // Tasks that began together drift apart. What was due while the task waited is not made up for.
+            due = (due + pace.mul_f64(rand::rng().random_range(0.1..1.9))).max(Instant::now());
         }
     }
 }

@@ -52,9 +52,15 @@ impl Live {
         self.bar.tick();
     }
 
-    /// Leaves the last picture where it is.
+    /// Leaves the last picture where it is, and the cursor at its end.
     pub(super) fn finish(&mut self) {
+        self.bar.set_prefix(self.time(self.bar.position() as f64 / 1000.0));
         self.bar.abandon();
+    }
+
+    /// Leaves the picture without drawing it again: a Ctrl-C that the terminal echoed has moved the cursor.
+    pub(super) fn leave(&mut self) {
+        self.bar.set_draw_target(ProgressDrawTarget::hidden());
     }
 
     fn time(&self, seconds: f64) -> String {

@@ -67,7 +67,8 @@ impl View {
             return Ok(());
         }
         let [quota, fleet] = options.introduction();
-        print(&format!("{}\n  {quota}\n  {fleet}\n\n", self.paint.bold("keybroker demo")))?;
+        let title = self.paint.bold(&format!("keybroker demo, {} seconds", options.seconds));
+        print(&format!("{title}\n  {quota}\n  {fleet}\n\n"))?;
         if let Form::Live(live) = &mut self.form {
             live.begin();
         }
@@ -99,7 +100,9 @@ impl View {
     /// Leaves the terminal in order, when there will be no summary.
     pub fn leave(&mut self) {
         if let Form::Live(live) = &mut self.form {
-            live.finish();
+            live.leave();
+            // If it cannot be written, nobody looks at it.
+            let _ = print("\n");
         }
     }
 
@@ -108,10 +111,14 @@ impl View {
     /// # Errors
     /// As [`View::begin`].
     pub fn end(&mut self, summary: &Summary, failure: Option<&str>) -> io::Result<()> {
-        self.leave();
-        match self.form {
+        let text = || report::summary(summary, failure, self.paint);
+        match &mut self.form {
             Form::Json => print_json(&Line::Summary(summary)),
-            _ => print(&report::summary(summary, failure, self.paint)),
+            Form::Lines => print(&format!("\n{}", text())),
+            Form::Live(live) => {
+                live.finish();
+                print(&format!("\n\n{}", text()))
+            }
         }
     }
 }

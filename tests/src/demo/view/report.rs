@@ -27,8 +27,7 @@ pub(super) fn line(snapshot: &Snapshot) -> String {
 
 /// The end of the demo. `failure` is what a worker said of a request that failed.
 pub(super) fn summary(summary: &Summary, failure: Option<&str>, paint: Paint) -> String {
-    let mut text = String::from("\n");
-    text.push_str(&projects(summary, paint));
+    let mut text = projects(summary, paint);
     text.push('\n');
     let mut row = |name: &str, value: &str, well: Option<bool>, note: &str| {
         let value = format!("{value:>9}");

@@ -45,7 +45,7 @@ fn project_row(row: &ProjectStatus, (project, key): (usize, usize), paint: Paint
     let (bar, state) = match &row.cooldown {
         Some(cooldown) => (paint.red(&bar(row)), paint.red(&format!("cooling {cooldown}"))),
         None if !row.available => (paint.red(&bar(row)), paint.red("disabled")),
-        None if row.used >= row.limit => (paint.yellow(&bar(row)), paint.yellow("full")),
+        None if is_full(row) => (paint.yellow(&bar(row)), paint.yellow("full")),
         None => (paint.cyan(&bar(row)), paint.green("free")),
     };
     format!(
@@ -66,6 +66,11 @@ fn sums(snapshot: &Snapshot, paint: Paint) -> [String; 2] {
     ]
 }
 
+/// Nothing fits under a limit of tokens long before its last token is spent.
+fn is_full(row: &ProjectStatus) -> bool {
+    row.used >= row.limit || row.tokens_used as f64 >= row.tokens_limit as f64 * 0.95
+}
+
 fn bar(row: &ProjectStatus) -> String {
     let share = row.used as f64 / row.limit.max(1) as f64;
     let full = ((share * BAR as f64).round() as usize).min(BAR);
@@ -75,9 +80,9 @@ fn bar(row: &ProjectStatus) -> String {
 /// A count in at most five characters.
 pub(super) fn short(count: i64) -> String {
     match count {
-        ..1_000 => count.to_string(),
-        ..10_000 => format!("{:.1}k", count as f64 / 1e3),
-        ..1_000_000 => format!("{}k", count / 1_000),
+        ..=999 => count.to_string(),
+        1_000..=9_999 => format!("{:.1}k", count as f64 / 1e3),
+        10_000..=999_999 => format!("{}k", count / 1_000),
         _ => format!("{:.1}M", count as f64 / 1e6),
     }
 }
