@@ -40,6 +40,9 @@ pub struct Args {
     /// How long a slice at saturation takes, in milliseconds; one of a single caller takes half
     #[arg(long, value_name = "MS")]
     pub slice: Option<u64>,
+    /// Start brokers with this in their environment, such as TOKIO_WORKER_THREADS=1; may be repeated
+    #[arg(long = "broker-env", value_name = "NAME=VALUE", value_parser = variable)]
+    pub broker_env: Vec<(String, String)>,
     /// Start with empty windows, not with those of a minute of work
     #[arg(long)]
     pub empty: bool,
@@ -69,6 +72,8 @@ pub struct Plan {
     pub alone_slice: Duration,
     /// Whether windows are filled first.
     pub filled: bool,
+    /// What brokers find in their environment.
+    pub broker_env: Vec<(String, String)>,
     cases: Vec<String>,
 }
 
@@ -90,6 +95,7 @@ impl Plan {
             saturated_slice: slice,
             alone_slice: slice / 2,
             filled: !args.empty,
+            broker_env: args.broker_env.clone(),
             cases: args.cases.clone(),
         }
     }
@@ -103,4 +109,9 @@ impl Plan {
     pub fn wants_name(&self, name: &str) -> bool {
         self.cases.is_empty() || self.cases.iter().any(|wanted| name.contains(wanted.as_str()))
     }
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    let parts = text.split_once('=').ok_or_else(|| "write NAME=VALUE".to_owned())?;
+    Ok((parts.0.to_owned(), parts.1.to_owned()))
 }

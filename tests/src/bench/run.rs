@@ -69,7 +69,7 @@ impl Bench<'_> {
                 continue;
             }
             progress(&format!("{} with {keys} keys", ledger.name()));
-            let target = Target::start(ledger, keys, plan.filled, plan.connections).await?;
+            let target = Target::start(ledger, keys, plan).await?;
             for case in &cases {
                 let outcome = compare(&self.ceiling, &target, case.shape, case.load, plan).await?;
                 self.add(case, &outcome);

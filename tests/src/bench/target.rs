@@ -4,7 +4,7 @@ use std::{fmt::Write, path::Path};
 
 use tempfile::TempDir;
 
-use super::{Error, case::Ledger, cost::Meter, fill, load::Callers};
+use super::{Error, case::Ledger, cost::Meter, fill, load::Callers, plan::Plan};
 use crate::harness::{
     broker::{BrokerOptions, BrokerProcess},
     redis::RedisServer,
@@ -33,17 +33,13 @@ impl Target {
     }
 
     /// Starts a broker on a ledger of its own.
-    pub(super) async fn start(
-        ledger: Ledger,
-        keys: usize,
-        filled: bool,
-        connections: usize,
-    ) -> Result<Self, Error> {
+    pub(super) async fn start(ledger: Ledger, keys: usize, plan: &Plan) -> Result<Self, Error> {
+        let (filled, connections) = (plan.filled, plan.connections);
         let folder = TempDir::with_prefix("keybroker-bench")?;
         let config = folder.path().join("keybroker.toml");
-        std::fs::write(&config, catalogue(keys))?;
+        write_catalogue(&config, keys)?;
         // The harness waits for the line that says where it serves; nothing else is logged.
-        let options = BrokerOptions::default()
+        let options = BrokerOptions { env: plan.broker_env.clone(), ..BrokerOptions::default() }
             .arg("--config", config.display().to_string())
             .arg("--log", "error,keybroker::serve=info");
         let (broker, redis, meter) = match ledger {
@@ -73,7 +69,7 @@ impl Target {
     }
 }
 
-/// Writes the catalogue of so many keys and returns nothing that must be kept but the file.
+/// Writes a catalogue of so many keys.
 pub(super) fn write_catalogue(path: &Path, keys: usize) -> Result<(), Error> {
     Ok(std::fs::write(path, catalogue(keys))?)
 }
