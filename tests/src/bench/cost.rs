@@ -9,6 +9,9 @@ use super::Error;
 /// Ticks of processor time in a second, as Linux shows them to programs.
 const TICKS: f64 = 100.0;
 
+/// How many leases are looked at to know their size.
+const SAMPLES: u32 = 1000;
+
 /// The processes and files that work for a target.
 pub(super) struct Meter {
     server: u32,
@@ -27,10 +30,8 @@ pub(super) struct Cost {
     pub calls: f64,
     /// Time within scripts, in microseconds.
     pub script: f64,
-    /// Bytes of memory in Redis, or of the file.
-    pub bytes: f64,
-    /// Leases that Redis remembers more than before.
-    pub remembered: f64,
+    /// Bytes of the embedded ledger's file.
+    pub file: f64,
 }
 
 impl AddAssign for Cost {
@@ -39,8 +40,7 @@ impl AddAssign for Cost {
         self.redis_cpu += other.redis_cpu;
         self.calls += other.calls;
         self.script += other.script;
-        self.bytes += other.bytes;
-        self.remembered += other.remembered;
+        self.file += other.file;
     }
 }
 
@@ -51,8 +51,7 @@ impl Cost {
             redis_cpu: self.redis_cpu - before.redis_cpu,
             calls: self.calls - before.calls,
             script: self.script - before.script,
-            bytes: self.bytes - before.bytes,
-            remembered: self.remembered - before.remembered,
+            file: self.file - before.file,
         }
     }
 }
@@ -77,14 +76,30 @@ impl Meter {
             let mut connection = connection.lock().map_err(|_| "a reader of the meter panicked")?;
             cost.redis_cpu = cpu(*process)?;
             (cost.calls, cost.script) = scripts(&mut connection)?;
-            cost.bytes = info(&mut connection, "memory", "used_memory:")?.parse()?;
-            cost.remembered =
-                redis::cmd("HLEN").arg("kb:{default}:leases").query::<u64>(&mut connection)? as f64;
         }
         if let Some(path) = &self.file {
-            cost.bytes = std::fs::metadata(path)?.len() as f64;
+            cost.file = std::fs::metadata(path)?.len() as f64;
         }
         Ok(cost)
+    }
+
+    /// The bytes that a lease holds in Redis, by samples of those that are there. The memory of the
+    /// whole server would not say it: windows grow and shrink meanwhile.
+    pub(super) fn bytes_per_lease(&self) -> Result<Option<f64>, Error> {
+        let Some((_, connection)) = &self.redis else { return Ok(None) };
+        let mut connection = connection.lock().map_err(|_| "a reader of the meter panicked")?;
+        let leases: f64 = redis::cmd("HLEN").arg("kb:{default}:leases").query(&mut *connection)?;
+        let mut bytes = 0.0;
+        for key in ["kb:{default}:leases", "kb:{default}:forget"] {
+            let usage = redis::cmd("MEMORY")
+                .arg("USAGE")
+                .arg(key)
+                .arg("SAMPLES")
+                .arg(SAMPLES)
+                .query(&mut *connection)?;
+            bytes += Option::<f64>::unwrap_or_default(usage);
+        }
+        Ok((leases > 0.0).then(|| bytes / leases))
     }
 }
 

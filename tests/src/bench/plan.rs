@@ -86,7 +86,7 @@ impl Plan {
         }
         keys.sort_unstable();
         keys.dedup();
-        let slice = Duration::from_millis(args.slice.unwrap_or(if args.quick { 200 } else { 600 }));
+        let slice = Duration::from_millis(args.slice.unwrap_or(if args.quick { 200 } else { 500 }));
         Self {
             keys,
             tasks: args.tasks.max(1),

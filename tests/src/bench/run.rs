@@ -72,7 +72,8 @@ impl Bench<'_> {
             let target = Target::start(ledger, keys, plan).await?;
             for case in &cases {
                 let outcome = compare(&self.ceiling, &target, case.shape, case.load, plan).await?;
-                self.add(case, &outcome);
+                let bytes = if case.load == Load::Saturated { target.meter.bytes_per_lease()? } else { None };
+                self.add(case, &outcome, bytes);
             }
             if measures_growth && is_last {
                 if let Some((few, base)) = &fewest {
@@ -86,14 +87,14 @@ impl Bench<'_> {
         Ok(())
     }
 
-    fn add(&mut self, case: &Case, outcome: &Comparison) {
+    fn add(&mut self, case: &Case, outcome: &Comparison, bytes: Option<f64>) {
         let mut row = Row::of_case(case, outcome);
-        let cost = outcome.case.cost;
         // Only a run of acquires alone leaves nothing but live leases behind.
         if case.shape == Shape::Acquire && case.load == Load::Saturated {
-            let live =
-                if case.ledger == Ledger::Redis { cost.remembered } else { outcome.case.leases as f64 };
-            row.bytes_per_lease = (live > 0.0).then(|| cost.bytes / live);
+            // A file that grew by nothing had room left: that says nothing of a lease.
+            let grown =
+                (outcome.case.cost.file > 0.0).then(|| outcome.case.cost.file / outcome.case.leases as f64);
+            row.bytes_per_lease = bytes.or(grown);
         }
         self.ceilings.push((case.shape, case.load, outcome.base));
         self.rows.push(row);
@@ -156,7 +157,7 @@ fn notes(plan: &Plan) -> Vec<String> {
          growth of time per lease, many keys to few. base is the echo's figure, or that of few keys."
             .to_owned(),
         "cpu, calls and script time (µs) are per lease; a lease of acquire+report is two calls to the broker. bytes: \
-         Redis memory a live lease, embedded file growth a lease."
+         what a live lease holds in Redis, or by how much the embedded file grew a lease (nothing where it had room)."
             .to_owned(),
     ]
 }
