@@ -3,10 +3,7 @@
 
 mod ledger_model;
 
-use std::{
-    cell::Cell,
-    time::Duration,
-};
+use std::{cell::Cell, time::Duration};
 
 use keybroker::ledger::{
     Ledger,
@@ -27,34 +24,42 @@ const FIXED: &str = "return (math.floor(granted_at / span) + 1) * span";
 #[test]
 fn lua_and_rust_give_the_same_answers_and_no_window_exceeds_its_limit() {
     let bench = Bench::new(None);
-    bench.run(SEQUENCES, true, |scenario, specified, observed| {
-        for (number, (specified, observed)) in specified.iter().zip(observed).enumerate() {
-            if specified != observed {
-                let what = differences(specified, observed).join("\n");
-                return Err(format!("step {number}:\n{what}\n{scenario:#?}"));
+    bench
+        .run(SEQUENCES, true, |scenario, specified, observed| {
+            for (number, (specified, observed)) in specified.iter().zip(observed).enumerate() {
+                if specified != observed {
+                    let what = differences(specified, observed).join("\n");
+                    return Err(format!("step {number}:\n{what}\n{scenario:#?}"));
+                }
             }
-        }
-        check(scenario, specified).map_or(Ok(()), |violation| Err(format!("{violation:?} in {scenario:#?}")))
-    })
-    .expect("the ledgers agree");
+            check(scenario, specified)
+                .map_or(Ok(()), |violation| Err(format!("{violation:?} in {scenario:#?}")))
+        })
+        .expect("the ledgers agree");
 }
 
 #[test]
 fn a_fixed_window_in_lua_is_found_to_disagree() {
     let bench = Bench::new(Some((RIGHT, FIXED)));
-    bench.run(SEQUENCES, false, |_, specified, observed| {
-        if specified == observed { Ok(()) } else { Err("they differ".to_owned()) }
-    })
-    .expect_err("a fixed window gives other answers");
+    bench
+        .run(
+            SEQUENCES,
+            false,
+            |_, specified, observed| {
+                if specified == observed { Ok(()) } else { Err("they differ".to_owned()) }
+            },
+        )
+        .expect_err("a fixed window gives other answers");
 }
 
 #[test]
 fn a_fixed_window_is_found_to_exceed_its_limit() {
     let bench = Bench::new(Some((RIGHT, FIXED)));
-    bench.run(SEQUENCES, false, |scenario, _, observed| {
-        check(scenario, observed).map_or(Ok(()), |violation| Err(format!("{violation:?}")))
-    })
-    .expect_err("a fixed window lets trailing windows exceed the limit");
+    bench
+        .run(SEQUENCES, false, |scenario, _, observed| {
+            check(scenario, observed).map_or(Ok(()), |violation| Err(format!("{violation:?}")))
+        })
+        .expect_err("a fixed window lets trailing windows exceed the limit");
 }
 
 fn differences(specified: &Step, observed: &Step) -> Vec<String> {
@@ -97,7 +102,8 @@ impl Bench {
         keep_failures: bool,
         judge: impl Fn(&Scenario, &[Step], &[Step]) -> Result<(), String>,
     ) -> Result<(), TestError<Scenario>> {
-        let regressions = || Box::new(FileFailurePersistence::Direct("tests/regressions/ledgers_agree.txt")) as Box<_>;
+        let regressions =
+            || Box::new(FileFailurePersistence::Direct("tests/regressions/ledgers_agree.txt")) as Box<_>;
         let config = Config {
             cases,
             max_shrink_iters: if keep_failures { 2_000 } else { 0 },
@@ -107,7 +113,8 @@ impl Bench {
         TestRunner::new(config).run(&scenario(STEPS), |scenario| {
             self.pool.set(self.pool.get() + 1);
             let specified = run_on_kernel(&mut Kernel::default(), &scenario);
-            let observed = self.runtime.block_on(self.run_on_redis(&format!("p{}", self.pool.get()), &scenario));
+            let observed =
+                self.runtime.block_on(self.run_on_redis(&format!("p{}", self.pool.get()), &scenario));
             judge(&scenario, &specified, &observed).map_err(TestCaseError::fail)
         })
     }

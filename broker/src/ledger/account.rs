@@ -77,7 +77,8 @@ impl Account {
         let mut old = std::mem::take(&mut self.windows);
         for &LimitSpec(dimension, span, limit) in limits {
             let known = old.iter().position(|window| (window.dimension, window.span) == (dimension, span));
-            let mut window = known.map_or_else(|| Window::new(dimension, span, limit, epoch), |at| old.swap_remove(at));
+            let mut window =
+                known.map_or_else(|| Window::new(dimension, span, limit, epoch), |at| old.swap_remove(at));
             window.limit = limit;
             self.windows.push(window);
         }

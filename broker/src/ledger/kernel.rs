@@ -173,15 +173,23 @@ impl Kernel {
     }
 
     fn acquire(&mut self, shard: &Arc<str>, op: &Acquire, calendar: &Calendar) -> Acquired {
-        if !self.shards.contains_key(shard) || op.common.iter().any(|id| !self.slots.contains_key(id.as_str())) {
+        if !self.shards.contains_key(shard)
+            || op.common.iter().any(|id| !self.slots.contains_key(id.as_str()))
+        {
             return Acquired(AcquireState::Missing, 0, String::new(), String::new());
         }
         let need = Need { permits: op.permits, tokens: op.tokens };
         let common: Vec<usize> = op.common.iter().map(|id| self.slot(id)).collect();
         let in_common = self.evaluate(&common, need);
-        let found = if op.only.is_empty() { self.search(shard, op, need) } else { self.search_named(shard, op, need) };
+        let found = if op.only.is_empty() {
+            self.search(shard, op, need)
+        } else {
+            self.search_named(shard, op, need)
+        };
         let obstacle = match found {
-            Ok(index) if in_common.0.at <= self.now => return self.grant(shard, index, op, &common, calendar),
+            Ok(index) if in_common.0.at <= self.now => {
+                return self.grant(shard, index, op, &common, calendar);
+            }
             Ok(_) => Obstacle { at: in_common.0.at, account: in_common.1, cause: in_common.0.cause },
             Err(Some(obstacle)) if obstacle.at >= in_common.0.at => obstacle,
             Err(Some(_)) => Obstacle { at: in_common.0.at, account: in_common.1, cause: in_common.0.cause },
@@ -254,7 +262,8 @@ impl Kernel {
     /// The same among the candidates that the request names.
     fn search_named(&mut self, name: &Arc<str>, op: &Acquire, need: Need) -> Result<usize, Option<Obstacle>> {
         let shard = self.shard(name);
-        let named = op.only.iter().filter(|only| !op.exclude.contains(only)).filter_map(|only| shard.find(only));
+        let named =
+            op.only.iter().filter(|only| !op.exclude.contains(only)).filter_map(|only| shard.find(only));
         let mut order: Vec<(i64, usize)> = named.map(|index| (shard.rank(index), index)).collect();
         order.sort_unstable();
         order.dedup();
@@ -329,7 +338,9 @@ impl Kernel {
         if held.shard != *shard {
             return Settled(SettleState::Unknown, String::new(), String::new());
         }
-        let HeldLease { candidate, granted_at, send_within, expires_at, permits, tokens, common, epoch, .. } = held;
+        let HeldLease {
+            candidate, granted_at, send_within, expires_at, permits, tokens, common, epoch, ..
+        } = held;
         let charged = Charged { granted_at, send_within, expires_at };
         let (slots, index) = self.accounts_of(shard, &candidate, &common);
         let mut freed = false;
@@ -359,8 +370,8 @@ impl Kernel {
                 changed = true;
             }
             let (id, account) = &mut self.accounts[slot];
-            for block in op.blocks.iter().filter(|block| id.starts_with(block.role.as_str())) {
-                account.block(now, granted_at, calendar.day_end(now), block);
+            for block in op.blocks.iter().filter(|block| has_role(id, &block.role)) {
+                account.block(now, granted_at, calendar.day_end(granted_at), block);
                 changed = true;
             }
             freed |= was_full && !account.is_full(now);
@@ -403,7 +414,8 @@ impl Kernel {
         for slot in self.accounts_of(shard, &candidate, &common).0 {
             let account = &mut self.accounts[slot].1;
             let mut changed = false;
-            for window in account.windows.iter_mut().filter(|window| is_held(window) && epoch >= window.since) {
+            for window in account.windows.iter_mut().filter(|window| is_held(window) && epoch >= window.since)
+            {
                 let amount = window.amount(permits, tokens);
                 window.subtract(now, old, amount);
                 window.add(now, until, amount);
@@ -490,7 +502,12 @@ impl Kernel {
         (all, account)
     }
 
-    fn accounts_of(&self, shard: &Arc<str>, candidate: &str, common: &[String]) -> (Vec<usize>, Option<usize>) {
+    fn accounts_of(
+        &self,
+        shard: &Arc<str>,
+        candidate: &str,
+        common: &[String],
+    ) -> (Vec<usize>, Option<usize>) {
         let mut slots = Vec::new();
         let index = self.shards.get(shard).and_then(|shard| shard.find(candidate));
         if let Some(index) = index {
@@ -600,6 +617,11 @@ fn whole_second(at: Millis) -> Millis {
 fn same_request(a: &Acquire, b: &Acquire) -> bool {
     (a.shard, a.permits, a.tokens, &a.only, &a.exclude, &a.common)
         == (b.shard, b.permits, b.tokens, &b.only, &b.exclude, &b.common)
+}
+
+/// Whether an account has the role: its id begins with that one letter.
+fn has_role(id: &str, role: &str) -> bool {
+    id.chars().next().is_some_and(|first| role.chars().eq([first]))
 }
 
 /// Keeps the obstacle that ends first; among those that never end, a request too large says more

@@ -182,7 +182,7 @@ pub struct Block {
     pub role: String,
     /// Lengths in milliseconds: the nth block in a row takes the nth, the last one repeats.
     pub steps: Vec<i64>,
-    /// At least until the Pacific day ends.
+    /// At least until the Pacific day of the grant ends.
     pub until_day_end: bool,
     /// Whether the first lease afterwards goes out alone.
     pub probe: bool,

@@ -128,10 +128,18 @@ pub fn check_refusals(kernel: &Kernel, batch: &Batch, reply: &Reply) {
         };
         if at < FOREVER {
             let then = ask(at);
-            assert_eq!(then.0, AcquireState::Granted, "{op:?} was told {answer:?} and then refused: {then:?}");
+            assert_eq!(
+                then.0,
+                AcquireState::Granted,
+                "{op:?} was told {answer:?} and then refused: {then:?}"
+            );
         }
         let before = ask((at - 1).min(reply.now + 400 * 86_400_000));
-        assert_eq!(before.0, AcquireState::Refused, "{op:?} was told {answer:?} and could have had {before:?}");
+        assert_eq!(
+            before.0,
+            AcquireState::Refused,
+            "{op:?} was told {answer:?} and could have had {before:?}"
+        );
     }
 }
 

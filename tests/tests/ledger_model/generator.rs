@@ -24,9 +24,8 @@ fn start() -> impl Strategy<Value = i64> {
 }
 
 fn key() -> impl Strategy<Value = KeySpec> {
-    (0..4_usize, 0..2_usize, 0..3_i64, select(vec![1, 2, 3, 1000])).prop_map(|(project, billing, class, weight)| {
-        KeySpec { project, billing, class: class / 2, weight }
-    })
+    (0..4_usize, 0..2_usize, 0..3_i64, select(vec![1, 2, 3, 1000]))
+        .prop_map(|(project, billing, class, weight)| KeySpec { project, billing, class: class / 2, weight })
 }
 
 fn limit() -> impl Strategy<Value = LimitSpec> {
@@ -68,7 +67,13 @@ fn step() -> impl Strategy<Value = StepSpec> {
     ];
     let new_limits = prop_oneof![19 => Just(None), 1 => limits().prop_map(Some)];
     (advance, new_limits, vec(acquire(), 0..6), vec(settle(), 0..4), vec(renew(), 0..2)).prop_map(
-        |(advance, new_limits, acquires, settles, renews)| StepSpec { advance, new_limits, acquires, settles, renews },
+        |(advance, new_limits, acquires, settles, renews)| StepSpec {
+            advance,
+            new_limits,
+            acquires,
+            settles,
+            renews,
+        },
     )
 }
 
@@ -127,8 +132,16 @@ fn settle() -> impl Strategy<Value = (usize, Settle)> {
     (0..60_usize, 0..2_usize, charge, used(), used(), any::<bool>(), blocks, "[a-z]{0,3}").prop_map(
         |(lease, shard, charge, input_tokens, total_tokens, clear, blocks, memo)| {
             let clear = clear && blocks.is_empty();
-            let settle =
-                Settle { lease: String::new(), shard, charge, input_tokens, total_tokens, clear, blocks, memo };
+            let settle = Settle {
+                lease: String::new(),
+                shard,
+                charge,
+                input_tokens,
+                total_tokens,
+                clear,
+                blocks,
+                memo,
+            };
             (lease, settle)
         },
     )

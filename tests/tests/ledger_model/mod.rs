@@ -1,6 +1,6 @@
 //! Random catalogues and operations for a ledger, and a checker that knows nothing of its rules.
 
-#![allow(unreachable_pub)]
+#![allow(unreachable_pub, dead_code, unused_imports)]
 
 mod checker;
 mod generator;
@@ -176,6 +176,14 @@ impl Scenario {
         ids.dedup();
         ids
     }
+}
+
+/// How many scenarios to run: `PROPTEST_CASES` if that is more than `least`.
+pub fn cases(least: u32) -> u32 {
+    std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok())
+        .map_or(least, |cases: u32| cases.max(least))
 }
 
 static NO_LIMITS: Vec<LimitSpec> = Vec::new();

@@ -24,7 +24,9 @@ pub fn keys<'a>(pool: &str, shards: impl IntoIterator<Item = &'a str>) -> Vec<St
     let mut keys: Vec<String> =
         ["meta", "accounts", "leases", "forget"].iter().map(|part| format!("kb:{{{pool}}}:{part}")).collect();
     for shard in shards {
-        keys.extend(["candidates", "ready", "parked"].iter().map(|part| format!("kb:{{{pool}}}:{part}:{shard}")));
+        keys.extend(
+            ["candidates", "ready", "parked"].iter().map(|part| format!("kb:{{{pool}}}:{part}:{shard}")),
+        );
     }
     keys
 }

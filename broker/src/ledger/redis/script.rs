@@ -19,11 +19,14 @@ pub fn batch_script() -> String {
     ])
 }
 /// Writes limits and candidates.
-pub(super) static APPLY: LazyLock<Script> = LazyLock::new(|| Script::new(text(&[include_str!("lua/apply.lua")])));
+pub(super) static APPLY: LazyLock<Script> =
+    LazyLock::new(|| Script::new(text(&[include_str!("lua/apply.lua")])));
 /// Opens a pool's ledger.
-pub(super) static OPEN: LazyLock<Script> = LazyLock::new(|| Script::new(text(&[include_str!("lua/open.lua")])));
+pub(super) static OPEN: LazyLock<Script> =
+    LazyLock::new(|| Script::new(text(&[include_str!("lua/open.lua")])));
 /// Reads accounts.
-pub(super) static INSPECT: LazyLock<Script> = LazyLock::new(|| Script::new(text(&[include_str!("lua/inspect.lua")])));
+pub(super) static INSPECT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(text(&[include_str!("lua/inspect.lua")])));
 
 /// A script and the hash that Redis knows it by.
 pub(super) struct Script {
@@ -51,7 +54,8 @@ fn text(parts: &[&str]) -> String {
         ("REMEMBER_SETTLED", kernel::REMEMBER_SETTLED),
         ("FORGET_AT_ONCE", kernel::FORGET_AT_ONCE as i64),
     ];
-    let mut code: String = constants.iter().map(|(name, value)| format!("local {name} = {value}\n")).collect();
+    let mut code: String =
+        constants.iter().map(|(name, value)| format!("local {name} = {value}\n")).collect();
     for part in parts {
         code.push_str(part);
         code.push('\n');

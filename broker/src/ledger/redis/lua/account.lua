@@ -83,7 +83,7 @@ local function block_account(account, granted_at, block)
     step = steps[math.min(math.max(row[7], 1), #steps)]
   end
   local till = math.min(now + step, FOREVER)
-  if block[3] then till = math.max(till, first_after(day_ends, now)) end
+  if block[3] then till = math.max(till, first_after(day_ends, granted_at)) end
   if till > row[2] then
     row[2] = till
     row[3] = block[5]
