@@ -6,16 +6,21 @@ mod ledger_model;
 use std::{cell::Cell, time::Duration};
 
 use keybroker::ledger::{
-    Ledger,
+    Acquire, AcquireState, Charge, Dimension, Ledger, LimitSpec, Settle, Span,
     kernel::Kernel,
     redis::{RedisLedger, batch_script},
 };
 use keybroker_tests::harness::redis::RedisServer;
-use ledger_model::{Scenario, Step, check, run_on_kernel, scenario};
+use ledger_model::{
+    KeySpec, Limits, Scenario, Step, StepSpec, cases, check, large_scenario, run_large_on_kernel,
+    run_on_kernel, scenario,
+};
 use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestError, TestRunner};
 
 const SEQUENCES: u32 = 2_000;
 const STEPS: usize = 50;
+const LARGE_SEQUENCES: u32 = 30;
+const LARGE_STEPS: usize = 20;
 
 /// The rule of the trailing window, and the fixed window that must be found wrong.
 const RIGHT: &str = "return (math.floor(granted_at / width) + 1) * width + span + send_within";
@@ -25,7 +30,7 @@ const FIXED: &str = "return (math.floor(granted_at / span) + 1) * span";
 fn lua_and_rust_give_the_same_answers_and_no_window_exceeds_its_limit() {
     let bench = Bench::new(None);
     bench
-        .run(SEQUENCES, true, |scenario, specified, observed| {
+        .run(cases(SEQUENCES), true, |scenario, specified, observed| {
             for (number, (specified, observed)) in specified.iter().zip(observed).enumerate() {
                 if specified != observed {
                     let what = differences(specified, observed).join("\n");
@@ -60,6 +65,74 @@ fn a_fixed_window_is_found_to_exceed_its_limit() {
             check(scenario, observed).map_or(Ok(()), |violation| Err(format!("{violation:?}")))
         })
         .expect_err("a fixed window lets trailing windows exceed the limit");
+}
+
+#[test]
+fn lua_and_rust_agree_on_more_keys_than_an_acquire_tries() {
+    Bench::new(None).run_large(LARGE_SEQUENCES).expect("the ledgers agree");
+}
+
+#[test]
+fn lua_and_rust_agree_on_a_batch_with_more_accounts_and_leases_than_luas_stack_holds() {
+    let bench = Bench::new(None);
+    let keys = (0..400).map(|project| KeySpec { project, billing: 0, class: 0, weight: 1, unapplied: false });
+    let limits = |most| vec![LimitSpec(Dimension::Requests, Span::Trailing(60_000), most)];
+    let acquire = Acquire {
+        lease: String::new(),
+        shard: 0,
+        permits: 1,
+        tokens: 0,
+        ttl: 60_000,
+        send_within: 1_000,
+        only: Vec::new(),
+        exclude: Vec::new(),
+        common: vec!["w/pool".to_owned()],
+    };
+    let settle = |at: usize| {
+        let settle = Settle {
+            shard: 0,
+            charge: Charge::Refund,
+            input_tokens: -1,
+            total_tokens: -1,
+            clear: true,
+            memo: "again".to_owned(),
+            lease: String::new(),
+            blocks: Vec::new(),
+        };
+        (at, settle)
+    };
+    let step = |advance, acquires, settles| StepSpec {
+        advance,
+        new_limits: None,
+        acquires,
+        settles,
+        renews: vec![],
+    };
+    let scenario = Scenario {
+        start: 1_784_012_345_678,
+        keys: keys.collect(),
+        limits: Limits { key: limits(20), project_model: limits(20), billing: vec![], pool: limits(100_000) },
+        steps: vec![
+            step(0, vec![acquire.clone(); 9_000], vec![]),
+            step(1_000, vec![acquire; 10], (0..9_000).chain(0..9_000).map(settle).collect()),
+            step(700_000, vec![], vec![]),
+            step(1, vec![], (0..100).map(settle).collect()),
+        ],
+    };
+    let mut kernel = Kernel::default();
+    let mut specified = run_large_on_kernel(&mut kernel, &scenario);
+    let mut observed = bench.runtime.block_on(bench.run_on_redis("large", &scenario));
+    specified.iter_mut().chain(&mut observed).for_each(without_epochs);
+    assert!(specified == observed, "the ledgers agree");
+    let granted =
+        |step: &Step| step.reply.acquires.iter().filter(|answer| answer.0 == AcquireState::Granted).count();
+    assert_eq!(specified.iter().map(granted).collect::<Vec<_>>(), [8_000, 10, 0, 0]);
+}
+
+/// Redis takes a large catalogue in pieces, each of them an epoch of its own.
+fn without_epochs(step: &mut Step) {
+    let windows = step.accounts.iter_mut().flatten().flat_map(|account| &mut account.windows);
+    windows.for_each(|window| window.since = 0);
 }
 
 fn differences(specified: &Step, observed: &Step) -> Vec<String> {
@@ -116,6 +189,26 @@ impl Bench {
             let observed =
                 self.runtime.block_on(self.run_on_redis(&format!("p{}", self.pool.get()), &scenario));
             judge(&scenario, &specified, &observed).map_err(TestCaseError::fail)
+        })
+    }
+
+    /// Runs scenarios with more keys than an acquire tries until the answers differ.
+    fn run_large(&self, cases: u32) -> Result<(), TestError<Scenario>> {
+        let config = Config { cases, max_shrink_iters: 200, failure_persistence: None, ..Config::default() };
+        TestRunner::new(config).run(&large_scenario(LARGE_STEPS), |scenario| {
+            self.pool.set(self.pool.get() + 1);
+            let mut specified = run_large_on_kernel(&mut Kernel::default(), &scenario);
+            let mut observed =
+                self.runtime.block_on(self.run_on_redis(&format!("p{}", self.pool.get()), &scenario));
+            specified.iter_mut().chain(&mut observed).for_each(without_epochs);
+            for (number, (specified, observed)) in specified.iter().zip(&observed).enumerate() {
+                if specified != observed {
+                    let what = differences(specified, observed).join("\n");
+                    return Err(TestCaseError::fail(format!("step {number}: {what}")));
+                }
+            }
+            let violation = check(&scenario, &specified);
+            violation.map_or(Ok(()), |violation| Err(TestCaseError::fail(format!("{violation:?}"))))
         })
     }
 

@@ -3,6 +3,7 @@
 
 use std::sync::LazyLock;
 
+use super::keyspace;
 use crate::ledger::{kernel, shard, types, window};
 
 /// The text of the script that runs a batch.
@@ -52,6 +53,7 @@ fn text(parts: &[&str]) -> String {
         ("MAX_TRIES", kernel::MAX_TRIES as i64),
         ("REMEMBER_EXPIRED", kernel::REMEMBER_EXPIRED),
         ("REMEMBER_SETTLED", kernel::REMEMBER_SETTLED),
+        ("SHARD_LIFETIME", keyspace::SHARD_LIFETIME),
         ("FORGET_AT_ONCE", kernel::FORGET_AT_ONCE as i64),
     ];
     let mut code: String =

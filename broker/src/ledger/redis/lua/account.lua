@@ -14,7 +14,7 @@ local function load_accounts(ids)
     end
   end
   if #missing == 0 then return end
-  local rows = redis.call('HMGET', ACCOUNTS, unpack(missing))
+  local rows = read_many(ACCOUNTS, missing)
   for i = 1, #missing do
     if rows[i] then
       local row, used = cmsgpack.unpack(rows[i]), {}
@@ -64,10 +64,10 @@ local function describe(account, cause, exceeds)
   return (exceeds and 'exceeds:' or '') .. cause[1] .. string.format('%d', cause[2])
 end
 
--- Whether not even the smallest request can be served.
-local function is_full(account)
+-- When the smallest request can be served.
+local function smallest_ready(account)
   local _, smallest_at = readiness(account, 1, 1)
-  return smallest_at > now
+  return smallest_at
 end
 
 -- Blocks an account because of a lease granted at `granted_at`; only ever lengthens.

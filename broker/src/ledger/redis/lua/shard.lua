@@ -42,7 +42,7 @@ local function load_candidates(shard, names)
     end
   end
   if #missing == 0 then return end
-  local rows = redis.call('HMGET', shard.rows, unpack(missing))
+  local rows = read_many(shard.rows, missing)
   for i = 1, #missing do
     if rows[i] then
       shard.candidates[missing[i]] = { name = missing[i], row = cmsgpack.unpack(rows[i]) }
@@ -196,5 +196,8 @@ local function save_shard(shard)
   call_many('ZREM', shard.ready.key, unready)
   call_many('ZREM', shard.parked.key, unparked)
   call_many('HSET', shard.rows, rows)
+  -- An order that was empty is a new key, which has no lifetime yet.
+  if #unready > 0 then redis.call('PEXPIRE', shard.parked.key, SHARD_LIFETIME) end
+  if #unparked > 0 then redis.call('PEXPIRE', shard.ready.key, SHARD_LIFETIME) end
   if shard.changed then return cmsgpack.pack({ shard.epoch, shard.virtual_time }) end
 end
