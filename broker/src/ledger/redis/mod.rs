@@ -98,7 +98,10 @@ impl RedisLedger {
             })?;
             *line = Some(fresh);
         }
-        Ok((**line.as_ref().expect("it was just put there")).clone())
+        let mut line = (**line.as_ref().expect("it was just put there")).clone();
+        // The client has a limit of its own, which is shorter than some deadlines.
+        line.set_response_timeout(self.deadline);
+        Ok(line)
     }
 
     /// Runs a script by its hash, and by its text if Redis does not know it: then nothing ran, so
