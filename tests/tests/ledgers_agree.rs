@@ -57,6 +57,28 @@ fn a_fixed_window_in_lua_is_found_to_disagree() {
         .expect_err("a fixed window gives other answers");
 }
 
+/// Rules of which a wrong variant must be found by the scenarios, so that they are seen to reach it.
+const VARIANTS: [(&str, &str, &str); 4] = [
+    (
+        "an account that becomes ready earlier and stays full",
+        "if smallest_ready(account) < before_at then",
+        "if before_at > now and smallest_ready(account) <= now then",
+    ),
+    ("a shard named twice", "if opened[name] == nil then", "if true then"),
+    ("limits that are not known", "(not required or account.row[1] > 0)", "true"),
+    ("a limit newer than the lease", "row[10] >= window[5] and ", ""),
+];
+
+#[test]
+fn wrong_variants_in_lua_are_found_to_disagree() {
+    for (rule, from, to) in VARIANTS {
+        let found = Bench::new(Some((from, to))).run(cases(SEQUENCES), false, |_, specified, observed| {
+            if specified == observed { Ok(()) } else { Err("they differ".to_owned()) }
+        });
+        assert!(found.is_err(), "no scenario reaches {rule}");
+    }
+}
+
 #[test]
 fn a_fixed_window_is_found_to_exceed_its_limit() {
     let bench = Bench::new(Some((RIGHT, FIXED)));

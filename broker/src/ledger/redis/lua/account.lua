@@ -37,11 +37,12 @@ local function readiness(account, permits, tokens)
     at, smallest_at, cause = row[5], row[5], 'probe'
   end
   local windows, used = row[8], account.used
+  -- Every request has a token at least, also one that does not say how many.
+  if tokens < 1 then tokens = 1 end
   for i = 1, #windows do
     local window = windows[i]
     local limit = window[3]
-    -- Every request has a token at least, also one that does not say how many.
-    local amount = window_amount(window, permits, math.max(tokens, 1))
+    local amount = window_amount(window, permits, tokens)
     if used[i] + amount > limit then
       local ready = window_ready_at(window, used[i], amount)
       if ready > at then

@@ -30,8 +30,11 @@ end
 
 local function evaluate_candidate(candidate, op)
   local limited, sparse = candidate.row[3], candidate.row[4]
-  load_accounts(limited)
-  load_accounts(sparse)
+  if not candidate.loaded then
+    load_accounts(limited)
+    load_accounts(sparse)
+    candidate.loaded = true
+  end
   local at, smallest_at, obstacle = evaluate(limited, op, true, now, now, nil)
   if not at then return nil end
   return evaluate(sparse, op, false, at, smallest_at, obstacle)
