@@ -1,6 +1,9 @@
 //! The embedded ledger gives the kernel's answers through any number of kills, and says plainly
 //! why a data directory cannot be used.
 
+#![allow(clippy::unwrap_used, reason = "the lint exempts test functions but not their helpers")]
+#![allow(clippy::result_large_err, reason = "a failed run carries its scenario")]
+
 mod ledger_model;
 
 use std::{

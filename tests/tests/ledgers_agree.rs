@@ -1,6 +1,9 @@
 //! The Lua scripts and the Rust kernel give the same answers to the same operations at the same
 //! instants, and neither ever lets a window exceed its limit.
 
+#![allow(clippy::unwrap_used, reason = "the lint exempts test functions but not their helpers")]
+#![allow(clippy::result_large_err, reason = "a failed run carries its scenario")]
+
 mod ledger_model;
 
 use std::{cell::Cell, time::Duration};

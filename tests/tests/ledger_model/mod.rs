@@ -90,7 +90,7 @@ impl Scenario {
             // Now and then a lease is named with the wrong shard, as a forged id would.
             let shard = |index: usize, other: usize| {
                 let of_lease = known.get(index % (known.len() + 2)).copied();
-                if index % 11 == 0 { other } else { of_lease.unwrap_or(other) }
+                if index.is_multiple_of(11) { other } else { of_lease.unwrap_or(other) }
             };
             let calendar = Calendar::around(now);
             let batch = Batch {

@@ -1,6 +1,6 @@
 use super::world::{World, block, blocking, keep, per_minute, spec, success};
 use crate::ledger::{
-    AcquireState, Charge, Dimension, LimitSpec, RenewState, Renewed, Settle, SettleState, Span,
+    Acquire, AcquireState, Charge, Dimension, LimitSpec, RenewState, Renewed, Settle, SettleState, Span,
     kernel::{FORGET_AT_ONCE, REMEMBER_EXPIRED, REMEMBER_SETTLED},
 };
 
@@ -117,7 +117,7 @@ fn a_report_that_names_the_wrong_shard_changes_nothing() {
 #[test]
 fn an_acquire_that_names_a_shard_out_of_range_finds_it_missing() {
     let mut world = World::new(&ONE_KEY, &limits());
-    let request = crate::ledger::Acquire { shard: 7, ..world.request() };
+    let request = Acquire { shard: 7, ..world.request() };
     assert_eq!(world.ask(request).0, AcquireState::Missing);
 }
 
@@ -150,32 +150,26 @@ fn a_lease_of_before_the_limit_gives_nothing_back_to_it() {
 
 #[test]
 fn a_correction_that_leaves_an_account_full_may_still_bring_its_instant_forward() {
-    // Of 100 tokens, 20 count until the first minute is over and 130 until later.
     let tokens = LimitSpec(Dimension::InputTokens, Span::Trailing(60_000), 100);
-    let mut world = World::new(&[("a", "p"), ("b", "o")], &[tokens]);
-    let mut lease = |world: &mut World, tokens, only: &str| {
-        let mut request = world.request();
-        (request.tokens, request.only) = (tokens, vec![only.to_owned()]);
+    let mut world = World::new(&ONE_KEY, &[tokens]);
+    let lease = |world: &mut World, tokens| {
+        let request = Acquire { tokens, ..world.request() };
         let lease = request.lease.clone();
         assert_eq!(world.ask(request).0, AcquireState::Granted);
         lease
     };
-    let small = lease(&mut world, 20, "a");
+    let first_end = world.now + 62_000;
+    lease(&mut world, 20);
     world.now += 20_000;
-    let large = lease(&mut world, 60, "a");
-    let first = world.settle(Settle { input_tokens: 20, ..success(&small) });
-    assert_eq!(first.0, SettleState::Settled);
-    world.settle(Settle { input_tokens: 130, ..success(&large) });
-    // A second lease of that sub-bucket is reported in full below.
-    let mut request = world.request();
-    (request.tokens, request.only) = (50, vec!["b".to_owned()]);
-    assert_eq!(world.ask(request).0, AcquireState::Granted);
-    let mut request = world.request();
-    request.tokens = 60;
-    let refused = world.ask(request.clone());
-    assert_eq!(refused.0, AcquireState::Refused, "{refused:?}");
-    world.now = refused.1;
-    assert_eq!(world.ask(request).0, AcquireState::Granted);
+    let (more, less) = (lease(&mut world, 40), lease(&mut world, 31));
+    world.settle(Settle { input_tokens: 99, ..success(&more) });
+    // 20 and 130 of 100: the second part must end before one token fits.
+    assert_eq!(world.refusal().0, first_end + 20_000);
+    world.settle(Settle { input_tokens: 0, ..success(&less) });
+    // 20 and 99 of 100: the first part is enough, though the account is full still.
+    assert_eq!(world.refusal().0, first_end);
+    let shard = world.kernel.shard_named("m1").expect("it was applied");
+    assert_eq!(shard.next_parked(None).map(|(at, _)| at), Some(first_end));
 }
 
 #[test]
