@@ -1,24 +1,29 @@
 //! The Lua scripts and the Rust kernel give the same answers to the same operations at the same
 //! instants, and neither ever lets a window exceed its limit.
 
+#![allow(clippy::unwrap_used, reason = "the lint exempts test functions but not their helpers")]
+#![allow(clippy::result_large_err, reason = "a failed run carries its scenario")]
+
 mod ledger_model;
 
-use std::{
-    cell::Cell,
-    time::Duration,
-};
+use std::{cell::Cell, time::Duration};
 
 use keybroker::ledger::{
-    Ledger,
+    Acquire, AcquireState, Charge, Dimension, Ledger, LimitSpec, Settle, Span,
     kernel::Kernel,
     redis::{RedisLedger, batch_script},
 };
 use keybroker_tests::harness::redis::RedisServer;
-use ledger_model::{Scenario, Step, check, run_on_kernel, scenario};
+use ledger_model::{
+    KeySpec, Limits, Scenario, Step, StepSpec, cases, check, large_scenario, run_large_on_kernel,
+    run_on_kernel, scenario,
+};
 use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestError, TestRunner};
 
 const SEQUENCES: u32 = 2_000;
 const STEPS: usize = 50;
+const LARGE_SEQUENCES: u32 = 30;
+const LARGE_STEPS: usize = 20;
 
 /// The rule of the trailing window, and the fixed window that must be found wrong.
 const RIGHT: &str = "return (math.floor(granted_at / width) + 1) * width + span + send_within";
@@ -27,34 +32,132 @@ const FIXED: &str = "return (math.floor(granted_at / span) + 1) * span";
 #[test]
 fn lua_and_rust_give_the_same_answers_and_no_window_exceeds_its_limit() {
     let bench = Bench::new(None);
-    bench.run(SEQUENCES, true, |scenario, specified, observed| {
-        for (number, (specified, observed)) in specified.iter().zip(observed).enumerate() {
-            if specified != observed {
-                let what = differences(specified, observed).join("\n");
-                return Err(format!("step {number}:\n{what}\n{scenario:#?}"));
+    bench
+        .run(cases(SEQUENCES), true, |scenario, specified, observed| {
+            for (number, (specified, observed)) in specified.iter().zip(observed).enumerate() {
+                if specified != observed {
+                    let what = differences(specified, observed).join("\n");
+                    return Err(format!("step {number}:\n{what}\n{scenario:#?}"));
+                }
             }
-        }
-        check(scenario, specified).map_or(Ok(()), |violation| Err(format!("{violation:?} in {scenario:#?}")))
-    })
-    .expect("the ledgers agree");
+            check(scenario, specified)
+                .map_or(Ok(()), |violation| Err(format!("{violation:?} in {scenario:#?}")))
+        })
+        .expect("the ledgers agree");
 }
 
 #[test]
 fn a_fixed_window_in_lua_is_found_to_disagree() {
     let bench = Bench::new(Some((RIGHT, FIXED)));
-    bench.run(SEQUENCES, false, |_, specified, observed| {
-        if specified == observed { Ok(()) } else { Err("they differ".to_owned()) }
-    })
-    .expect_err("a fixed window gives other answers");
+    bench
+        .run(
+            SEQUENCES,
+            false,
+            |_, specified, observed| {
+                if specified == observed { Ok(()) } else { Err("they differ".to_owned()) }
+            },
+        )
+        .expect_err("a fixed window gives other answers");
+}
+
+/// Rules of which a wrong variant must be found by the scenarios, so that they are seen to reach it.
+const VARIANTS: [(&str, &str, &str); 4] = [
+    (
+        "an account that becomes ready earlier and stays full",
+        "if smallest_ready(account) < before_at then",
+        "if before_at > now and smallest_ready(account) <= now then",
+    ),
+    ("a shard named twice", "if opened[name] == nil then", "if true then"),
+    ("limits that are not known", "(not required or account.row[1] > 0)", "true"),
+    ("a limit newer than the lease", "row[10] >= window[5] and ", ""),
+];
+
+#[test]
+fn wrong_variants_in_lua_are_found_to_disagree() {
+    for (rule, from, to) in VARIANTS {
+        let found = Bench::new(Some((from, to))).run(cases(SEQUENCES), false, |_, specified, observed| {
+            if specified == observed { Ok(()) } else { Err("they differ".to_owned()) }
+        });
+        assert!(found.is_err(), "no scenario reaches {rule}");
+    }
 }
 
 #[test]
 fn a_fixed_window_is_found_to_exceed_its_limit() {
     let bench = Bench::new(Some((RIGHT, FIXED)));
-    bench.run(SEQUENCES, false, |scenario, _, observed| {
-        check(scenario, observed).map_or(Ok(()), |violation| Err(format!("{violation:?}")))
-    })
-    .expect_err("a fixed window lets trailing windows exceed the limit");
+    bench
+        .run(SEQUENCES, false, |scenario, _, observed| {
+            check(scenario, observed).map_or(Ok(()), |violation| Err(format!("{violation:?}")))
+        })
+        .expect_err("a fixed window lets trailing windows exceed the limit");
+}
+
+#[test]
+fn lua_and_rust_agree_on_more_keys_than_an_acquire_tries() {
+    Bench::new(None).run_large(LARGE_SEQUENCES).expect("the ledgers agree");
+}
+
+#[test]
+fn lua_and_rust_agree_on_a_batch_with_more_accounts_and_leases_than_luas_stack_holds() {
+    let bench = Bench::new(None);
+    let keys = (0..400).map(|project| KeySpec { project, billing: 0, class: 0, weight: 1, unapplied: false });
+    let limits = |most| vec![LimitSpec(Dimension::Requests, Span::Trailing(60_000), most)];
+    let acquire = Acquire {
+        lease: String::new(),
+        shard: 0,
+        permits: 1,
+        tokens: 0,
+        ttl: 60_000,
+        send_within: 1_000,
+        only: Vec::new(),
+        exclude: Vec::new(),
+        common: vec!["w/pool".to_owned()],
+    };
+    let settle = |at: usize| {
+        let settle = Settle {
+            shard: 0,
+            charge: Charge::Refund,
+            input_tokens: -1,
+            total_tokens: -1,
+            clear: true,
+            memo: "again".to_owned(),
+            lease: String::new(),
+            blocks: Vec::new(),
+        };
+        (at, settle)
+    };
+    let step = |advance, acquires, settles| StepSpec {
+        advance,
+        new_limits: None,
+        acquires,
+        settles,
+        renews: vec![],
+    };
+    let scenario = Scenario {
+        start: 1_784_012_345_678,
+        keys: keys.collect(),
+        limits: Limits { key: limits(20), project_model: limits(20), billing: vec![], pool: limits(100_000) },
+        steps: vec![
+            step(0, vec![acquire.clone(); 9_000], vec![]),
+            step(1_000, vec![acquire; 10], (0..9_000).chain(0..9_000).map(settle).collect()),
+            step(700_000, vec![], vec![]),
+            step(1, vec![], (0..100).map(settle).collect()),
+        ],
+    };
+    let mut kernel = Kernel::default();
+    let mut specified = run_large_on_kernel(&mut kernel, &scenario);
+    let mut observed = bench.runtime.block_on(bench.run_on_redis("large", &scenario));
+    specified.iter_mut().chain(&mut observed).for_each(without_epochs);
+    assert!(specified == observed, "the ledgers agree");
+    let granted =
+        |step: &Step| step.reply.acquires.iter().filter(|answer| answer.0 == AcquireState::Granted).count();
+    assert_eq!(specified.iter().map(granted).collect::<Vec<_>>(), [8_000, 10, 0, 0]);
+}
+
+/// Redis takes a large catalogue in pieces, each of them an epoch of its own.
+fn without_epochs(step: &mut Step) {
+    let windows = step.accounts.iter_mut().flatten().flat_map(|account| &mut account.windows);
+    windows.for_each(|window| window.since = 0);
 }
 
 fn differences(specified: &Step, observed: &Step) -> Vec<String> {
@@ -97,7 +200,8 @@ impl Bench {
         keep_failures: bool,
         judge: impl Fn(&Scenario, &[Step], &[Step]) -> Result<(), String>,
     ) -> Result<(), TestError<Scenario>> {
-        let regressions = || Box::new(FileFailurePersistence::Direct("tests/regressions/ledgers_agree.txt")) as Box<_>;
+        let regressions =
+            || Box::new(FileFailurePersistence::Direct("tests/regressions/ledgers_agree.txt")) as Box<_>;
         let config = Config {
             cases,
             max_shrink_iters: if keep_failures { 2_000 } else { 0 },
@@ -107,8 +211,29 @@ impl Bench {
         TestRunner::new(config).run(&scenario(STEPS), |scenario| {
             self.pool.set(self.pool.get() + 1);
             let specified = run_on_kernel(&mut Kernel::default(), &scenario);
-            let observed = self.runtime.block_on(self.run_on_redis(&format!("p{}", self.pool.get()), &scenario));
+            let observed =
+                self.runtime.block_on(self.run_on_redis(&format!("p{}", self.pool.get()), &scenario));
             judge(&scenario, &specified, &observed).map_err(TestCaseError::fail)
+        })
+    }
+
+    /// Runs scenarios with more keys than an acquire tries until the answers differ.
+    fn run_large(&self, cases: u32) -> Result<(), TestError<Scenario>> {
+        let config = Config { cases, max_shrink_iters: 200, failure_persistence: None, ..Config::default() };
+        TestRunner::new(config).run(&large_scenario(LARGE_STEPS), |scenario| {
+            self.pool.set(self.pool.get() + 1);
+            let mut specified = run_large_on_kernel(&mut Kernel::default(), &scenario);
+            let mut observed =
+                self.runtime.block_on(self.run_on_redis(&format!("p{}", self.pool.get()), &scenario));
+            specified.iter_mut().chain(&mut observed).for_each(without_epochs);
+            for (number, (specified, observed)) in specified.iter().zip(&observed).enumerate() {
+                if specified != observed {
+                    let what = differences(specified, observed).join("\n");
+                    return Err(TestCaseError::fail(format!("step {number}: {what}")));
+                }
+            }
+            let violation = check(&scenario, &specified);
+            violation.map_or(Ok(()), |violation| Err(TestCaseError::fail(format!("{violation:?}"))))
         })
     }
 

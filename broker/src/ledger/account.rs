@@ -77,7 +77,8 @@ impl Account {
         let mut old = std::mem::take(&mut self.windows);
         for &LimitSpec(dimension, span, limit) in limits {
             let known = old.iter().position(|window| (window.dimension, window.span) == (dimension, span));
-            let mut window = known.map_or_else(|| Window::new(dimension, span, limit, epoch), |at| old.swap_remove(at));
+            let mut window =
+                known.map_or_else(|| Window::new(dimension, span, limit, epoch), |at| old.swap_remove(at));
             window.limit = limit;
             self.windows.push(window);
         }
@@ -122,9 +123,14 @@ impl Account {
         }
     }
 
-    /// Whether not even the smallest request can be served.
-    pub fn is_full(&self, now: Millis) -> bool {
-        self.readiness(now, SMALLEST).smallest_at > now
+    /// When the smallest request can be served.
+    pub fn smallest_at(&self, now: Millis) -> Millis {
+        self.readiness(now, SMALLEST).smallest_at
+    }
+
+    /// Whether a catalogue has said which limits there are, be it none.
+    pub fn is_applied(&self) -> bool {
+        self.generation > 0
     }
 
     /// Blocks the account because of a lease granted at `granted_at`; only ever lengthens.

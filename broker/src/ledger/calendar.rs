@@ -20,11 +20,15 @@ impl Calendar {
     /// The calendar around `now`.
     pub fn around(now: Millis) -> Self {
         let zone = TimeZone::get("America/Los_Angeles").expect("the time zone database is compiled in");
-        let today = Timestamp::from_millisecond(now).unwrap_or(Timestamp::UNIX_EPOCH).to_zoned(zone.clone()).date();
-        let start_of = |date: Date| date.to_zoned(zone.clone()).map_or(0, |start| start.timestamp().as_millisecond());
+        let today =
+            Timestamp::from_millisecond(now).unwrap_or(Timestamp::UNIX_EPOCH).to_zoned(zone.clone()).date();
+        let start_of =
+            |date: Date| date.to_zoned(zone.clone()).map_or(0, |start| start.timestamp().as_millisecond());
         Self {
             day_ends: (-2..=3).map(|days| start_of(today.saturating_add(days.days()))).collect(),
-            month_ends: (-1..=2).map(|months| start_of(today.first_of_month().saturating_add(months.months()))).collect(),
+            month_ends: (-1..=2)
+                .map(|months| start_of(today.first_of_month().saturating_add(months.months())))
+                .collect(),
         }
     }
 

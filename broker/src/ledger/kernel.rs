@@ -24,7 +24,7 @@ pub const MAX_TRIES: usize = 256;
 pub const REMEMBER_EXPIRED: i64 = 600_000;
 /// How long a settled lease is remembered, for repeated reports, in milliseconds.
 pub const REMEMBER_SETTLED: i64 = 300_000;
-/// How many leases a batch forgets at most.
+/// How many leases a batch forgets at most beside one for each of its operations.
 pub const FORGET_AT_ONCE: usize = 256;
 
 /// What is known of a lease.
@@ -100,6 +100,9 @@ struct Obstacle {
     cause: Cause,
 }
 
+/// A candidate that can serve, or the obstacle that ends first; none if there is no candidate.
+type Found = Result<usize, Option<Obstacle>>;
+
 impl Kernel {
     /// Writes a shard's candidates and limits; what is counted stays, and so does the order of a
     /// shard that is there already.
@@ -135,15 +138,16 @@ impl Kernel {
         }
         self.now = now;
         let names: Vec<Arc<str>> = batch.shards.iter().map(|name| self.shard_name(name)).collect();
-        let settles = batch.settles.iter().map(|op| self.settle(&names[op.shard], op, &calendar)).collect();
-        let renews = batch.renews.iter().map(|op| self.renew(&names[op.shard], op)).collect();
+        let settles =
+            batch.settles.iter().map(|op| self.settle(names.get(op.shard), op, &calendar)).collect();
+        let renews = batch.renews.iter().map(|op| self.renew(names.get(op.shard), op)).collect();
         let mut acquires: Vec<Acquired> = Vec::with_capacity(batch.acquires.len());
         let mut last_refused: Option<usize> = None;
         for (index, op) in batch.acquires.iter().enumerate() {
             // The same request, refused a moment ago in this very step, is refused again.
             let same = last_refused.filter(|at| same_request(&batch.acquires[*at], op));
-            let answer =
-                same.map_or_else(|| self.acquire(&names[op.shard], op, &calendar), |at| acquires[at].clone());
+            let answer = same
+                .map_or_else(|| self.acquire(names.get(op.shard), op, &calendar), |at| acquires[at].clone());
             match answer.0 {
                 AcquireState::Refused => last_refused = same.or(Some(index)),
                 AcquireState::Granted | AcquireState::Missing => last_refused = None,
@@ -157,7 +161,8 @@ impl Kernel {
                 }
             }
         }
-        self.forget();
+        // More than a batch can add, so that what is remembered does not outgrow it.
+        self.forget(FORGET_AT_ONCE + batch.settles.len() + batch.renews.len() + batch.acquires.len());
         Some(Reply { now, settles, renews, acquires })
     }
 
@@ -172,16 +177,27 @@ impl Kernel {
         self.leases.len()
     }
 
-    fn acquire(&mut self, shard: &Arc<str>, op: &Acquire, calendar: &Calendar) -> Acquired {
-        if !self.shards.contains_key(shard) || op.common.iter().any(|id| !self.slots.contains_key(id.as_str())) {
-            return Acquired(AcquireState::Missing, 0, String::new(), String::new());
+    fn acquire(&mut self, shard: Option<&Arc<str>>, op: &Acquire, calendar: &Calendar) -> Acquired {
+        let missing = || Acquired(AcquireState::Missing, 0, String::new(), String::new());
+        let Some(shard) = shard.filter(|shard| self.shards.contains_key(*shard)) else { return missing() };
+        let slot_of = |id: &String| self.slots.get(id.as_str()).copied();
+        let applied = |slot: usize| self.accounts[slot].1.is_applied();
+        if !op.common.iter().all(|id| slot_of(id).is_some_and(applied)) {
+            return missing();
         }
         let need = Need { permits: op.permits, tokens: op.tokens };
         let common: Vec<usize> = op.common.iter().map(|id| self.slot(id)).collect();
         let in_common = self.evaluate(&common, need);
-        let found = if op.only.is_empty() { self.search(shard, op, need) } else { self.search_named(shard, op, need) };
+        let found = if op.only.is_empty() {
+            self.search(shard, op, need)
+        } else {
+            self.search_named(shard, op, need)
+        };
+        let Some(found) = found else { return missing() };
         let obstacle = match found {
-            Ok(index) if in_common.0.at <= self.now => return self.grant(shard, index, op, &common, calendar),
+            Ok(index) if in_common.0.at <= self.now => {
+                return self.grant(shard, index, op, &common, calendar);
+            }
             Ok(_) => Obstacle { at: in_common.0.at, account: in_common.1, cause: in_common.0.cause },
             Err(Some(obstacle)) if obstacle.at >= in_common.0.at => obstacle,
             Err(Some(_)) => Obstacle { at: in_common.0.at, account: in_common.1, cause: in_common.0.cause },
@@ -191,8 +207,9 @@ impl Kernel {
         Acquired(AcquireState::Refused, obstacle.at, id.to_string(), account.describe(obstacle.cause))
     }
 
-    /// The first candidate in order that can serve, or the obstacle that ends first.
-    fn search(&mut self, name: &Arc<str>, op: &Acquire, need: Need) -> Result<usize, Option<Obstacle>> {
+    /// The first candidate in order that can serve, or the obstacle that ends first; `None` if a
+    /// candidate's limits are not known.
+    fn search(&mut self, name: &Arc<str>, op: &Acquire, need: Need) -> Option<Found> {
         let mut best: Option<Obstacle> = None;
         let mut tries = 0;
         self.promote(name);
@@ -207,9 +224,9 @@ impl Kernel {
                     continue;
                 }
                 tries += 1;
-                let (ready, account) = self.evaluate_candidate(name, index, need);
+                let (ready, account) = self.evaluate_candidate(name, index, need)?;
                 if ready.at <= self.now {
-                    return Ok(index);
+                    return Some(Ok(index));
                 }
                 if ready.smallest_at > self.now {
                     self.shard_mut(name).park(index, ready.smallest_at);
@@ -238,9 +255,9 @@ impl Kernel {
             if op.exclude.iter().any(|excluded| **excluded == *self.shard(name).get(index).name) {
                 continue;
             }
-            let (ready, account) = self.evaluate_candidate(name, index, need);
+            let (ready, account) = self.evaluate_candidate(name, index, need)?;
             if ready.at <= self.now {
-                return Ok(index);
+                return Some(Ok(index));
             }
             if ready.smallest_at > at {
                 self.shard_mut(name).park(index, ready.smallest_at);
@@ -248,25 +265,26 @@ impl Kernel {
             }
             keep_earlier(&mut best, ready, account);
         }
-        Err(best)
+        Some(Err(best))
     }
 
     /// The same among the candidates that the request names.
-    fn search_named(&mut self, name: &Arc<str>, op: &Acquire, need: Need) -> Result<usize, Option<Obstacle>> {
+    fn search_named(&self, name: &Arc<str>, op: &Acquire, need: Need) -> Option<Found> {
         let shard = self.shard(name);
-        let named = op.only.iter().filter(|only| !op.exclude.contains(only)).filter_map(|only| shard.find(only));
+        let named =
+            op.only.iter().filter(|only| !op.exclude.contains(only)).filter_map(|only| shard.find(only));
         let mut order: Vec<(i64, usize)> = named.map(|index| (shard.rank(index), index)).collect();
         order.sort_unstable();
         order.dedup();
         let mut best = None;
         for (_, index) in order {
-            let (ready, account) = self.evaluate_candidate(name, index, need);
+            let (ready, account) = self.evaluate_candidate(name, index, need)?;
             if ready.at <= self.now {
-                return Ok(index);
+                return Some(Ok(index));
             }
             keep_earlier(&mut best, ready, account);
         }
-        Err(best)
+        Some(Err(best))
     }
 
     fn grant(
@@ -315,7 +333,7 @@ impl Kernel {
         Acquired(AcquireState::Granted, charged.expires_at, candidate.to_string(), String::new())
     }
 
-    fn settle(&mut self, shard: &Arc<str>, op: &Settle, calendar: &Calendar) -> Settled {
+    fn settle(&mut self, shard: Option<&Arc<str>>, op: &Settle, calendar: &Calendar) -> Settled {
         let now = self.now;
         let Some((_, row)) = self.leases.get(op.lease.as_str()) else {
             return Settled(SettleState::Unknown, String::new(), String::new());
@@ -326,16 +344,20 @@ impl Kernel {
             }
             LeaseRow::Held(held) => held,
         };
-        if held.shard != *shard {
+        let Some(shard) = shard.filter(|shard| held.shard == **shard) else {
             return Settled(SettleState::Unknown, String::new(), String::new());
-        }
-        let HeldLease { candidate, granted_at, send_within, expires_at, permits, tokens, common, epoch, .. } = held;
+        };
+        let HeldLease {
+            candidate, granted_at, send_within, expires_at, permits, tokens, common, epoch, ..
+        } = held;
         let charged = Charged { granted_at, send_within, expires_at };
         let (slots, index) = self.accounts_of(shard, &candidate, &common);
+        // Whether an account can serve earlier than it could: then an instant in the parked order may
+        // be too late, also where the account stays full.
         let mut freed = false;
         for &slot in &slots {
             let account = &mut self.accounts[slot].1;
-            let was_full = account.is_full(now);
+            let before = account.smallest_at(now);
             let mut changed = account.lease_ended(&op.lease, granted_at, op.clear);
             for window in account.windows.iter_mut().filter(|window| epoch >= window.since) {
                 let end = window.end_of(charged, calendar);
@@ -359,11 +381,11 @@ impl Kernel {
                 changed = true;
             }
             let (id, account) = &mut self.accounts[slot];
-            for block in op.blocks.iter().filter(|block| id.starts_with(block.role.as_str())) {
+            for block in op.blocks.iter().filter(|block| has_role(id, &block.role)) {
                 account.block(now, granted_at, calendar.day_end(granted_at), block);
                 changed = true;
             }
-            freed |= was_full && !account.is_full(now);
+            freed |= account.smallest_at(now) < before;
             if changed {
                 self.changes.accounts.insert(slot);
             }
@@ -383,15 +405,15 @@ impl Kernel {
         Settled(state, candidate.to_string(), String::new())
     }
 
-    fn renew(&mut self, shard: &Arc<str>, op: &Renew) -> Renewed {
+    fn renew(&mut self, shard: Option<&Arc<str>>, op: &Renew) -> Renewed {
         let now = self.now;
         let Some((_, row)) = self.leases.get_mut(op.lease.as_str()) else {
             return Renewed(RenewState::Unknown, 0);
         };
         let LeaseRow::Held(held) = row else { return Renewed(RenewState::Ended, 0) };
-        if held.shard != *shard {
+        let Some(shard) = shard.filter(|shard| held.shard == **shard) else {
             return Renewed(RenewState::Unknown, 0);
-        }
+        };
         let old = held.expires_at;
         if old <= now {
             return Renewed(RenewState::Ended, 0);
@@ -403,7 +425,8 @@ impl Kernel {
         for slot in self.accounts_of(shard, &candidate, &common).0 {
             let account = &mut self.accounts[slot].1;
             let mut changed = false;
-            for window in account.windows.iter_mut().filter(|window| is_held(window) && epoch >= window.since) {
+            for window in account.windows.iter_mut().filter(|window| is_held(window) && epoch >= window.since)
+            {
                 let amount = window.amount(permits, tokens);
                 window.subtract(now, old, amount);
                 window.add(now, until, amount);
@@ -446,7 +469,7 @@ impl Kernel {
             places.push(place);
         }
         for (at, index) in places {
-            let (ready, _) = self.evaluate_candidate(name, index, SMALLEST);
+            let Some((ready, _)) = self.evaluate_candidate(name, index, SMALLEST) else { continue };
             if ready.smallest_at <= self.now {
                 self.shard_mut(name).unpark(index);
             } else if ready.smallest_at != at {
@@ -461,8 +484,12 @@ impl Kernel {
         self.changes.shards.insert(name.clone());
     }
 
-    fn evaluate_candidate(&self, name: &Arc<str>, index: usize, need: Need) -> (Readiness, usize) {
+    fn evaluate_candidate(&self, name: &Arc<str>, index: usize, need: Need) -> Option<(Readiness, usize)> {
         let candidate = self.shard(name).get(index);
+        // Limits that are not known may be any: without them nothing is granted.
+        if !candidate.limited.iter().all(|slot| self.accounts[*slot].1.is_applied()) {
+            return None;
+        }
         let (mut ready, mut account) = self.evaluate(&candidate.limited, need);
         let (sparse, in_sparse) = self.evaluate(&candidate.sparse, need);
         ready.smallest_at = ready.smallest_at.max(sparse.smallest_at);
@@ -471,7 +498,7 @@ impl Kernel {
             ready.at = sparse.at;
             ready.cause = sparse.cause;
         }
-        (ready, account)
+        Some((ready, account))
     }
 
     /// When all of the accounts can serve, and the one that is in the way longest.
@@ -490,7 +517,12 @@ impl Kernel {
         (all, account)
     }
 
-    fn accounts_of(&self, shard: &Arc<str>, candidate: &str, common: &[String]) -> (Vec<usize>, Option<usize>) {
+    fn accounts_of(
+        &self,
+        shard: &Arc<str>,
+        candidate: &str,
+        common: &[String],
+    ) -> (Vec<usize>, Option<usize>) {
         let mut slots = Vec::new();
         let index = self.shards.get(shard).and_then(|shard| shard.find(candidate));
         if let Some(index) = index {
@@ -509,8 +541,8 @@ impl Kernel {
         self.forget.insert((until, id));
     }
 
-    fn forget(&mut self) {
-        for _ in 0..FORGET_AT_ONCE {
+    fn forget(&mut self, at_most: usize) {
+        for _ in 0..at_most {
             let Some((until, _)) = self.forget.first() else { break };
             if *until > self.now {
                 break;
@@ -600,6 +632,11 @@ fn whole_second(at: Millis) -> Millis {
 fn same_request(a: &Acquire, b: &Acquire) -> bool {
     (a.shard, a.permits, a.tokens, &a.only, &a.exclude, &a.common)
         == (b.shard, b.permits, b.tokens, &b.only, &b.exclude, &b.common)
+}
+
+/// Whether an account has the role: its id begins with that one letter.
+fn has_role(id: &str, role: &str) -> bool {
+    id.chars().next().is_some_and(|first| role.chars().eq([first]))
 }
 
 /// Keeps the obstacle that ends first; among those that never end, a request too large says more

@@ -9,6 +9,8 @@ pub mod embedded;
 pub mod kernel;
 pub mod redis;
 pub mod shard;
+#[cfg(test)]
+mod tests;
 pub mod types;
 pub mod window;
 

@@ -61,7 +61,10 @@ impl Process {
                 return Ok(status);
             }
             if Instant::now() > until {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, format!("{} did not end in {at_most:?}", self.name)));
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("{} did not end in {at_most:?}", self.name),
+                ));
             }
             std::thread::sleep(Duration::from_millis(10));
         }

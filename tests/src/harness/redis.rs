@@ -62,7 +62,8 @@ impl RedisServer {
         let server_url = format!("redis://127.0.0.1:{port}");
         let answers = wait_until(Duration::from_secs(10), || {
             !process.is_running()
-                || redis::Client::open(server_url.as_str()).is_ok_and(|client| client.get_connection().is_ok())
+                || redis::Client::open(server_url.as_str())
+                    .is_ok_and(|client| client.get_connection().is_ok())
         });
         if !answers || !process.is_running() {
             return Err(io::Error::other("redis-server does not answer"));

@@ -1,14 +1,30 @@
 //! Random scenarios: small limits, so that they are reached, around the instants that matter.
 
 use keybroker::ledger::{Acquire, Block, Charge, Dimension, FOREVER, LimitSpec, Renew, Settle, Span};
-use proptest::{collection::vec, option, prelude::*, sample::select};
+use proptest::{bool::weighted, collection::vec, option, prelude::*, sample::select};
 
 use super::{KeySpec, Limits, Scenario, StepSpec};
 
 /// A scenario of up to `steps` instants.
 pub fn scenario(steps: usize) -> impl Strategy<Value = Scenario> {
-    (start(), vec(key(), 1..7), limits(), vec(step(), 1..=steps))
-        .prop_map(|(start, keys, limits, steps)| Scenario { start, keys, limits, steps })
+    let keys = prop_oneof![3 => vec(key(4), 1..7), 1 => vec(key(6), 7..13)];
+    (start(), keys, limits(), vec(step(12), 1..=steps)).prop_map(|(start, keys, limits, steps)| Scenario {
+        start,
+        keys,
+        limits,
+        steps,
+    })
+}
+
+/// A scenario with more keys than an acquire tries.
+pub fn large_scenario(steps: usize) -> impl Strategy<Value = Scenario> {
+    let keys = prop_oneof![vec(key(3), 257..400), vec(key(40), 257..600), vec(key(1_000), 257..600)];
+    (start(), keys, limits(), vec(step(400), 1..=steps)).prop_map(|(start, keys, limits, steps)| Scenario {
+        start,
+        keys,
+        limits,
+        steps,
+    })
 }
 
 /// Shortly before Pacific midnights, among them both changes of daylight time and a month's end.
@@ -23,10 +39,15 @@ fn start() -> impl Strategy<Value = i64> {
     (select(midnights.to_vec()), 0..5_000_i64).prop_map(|(at, before)| at - before)
 }
 
-fn key() -> impl Strategy<Value = KeySpec> {
-    (0..4_usize, 0..2_usize, 0..3_i64, select(vec![1, 2, 3, 1000])).prop_map(|(project, billing, class, weight)| {
-        KeySpec { project, billing, class: class / 2, weight }
-    })
+fn key(projects: usize) -> impl Strategy<Value = KeySpec> {
+    let weight = select(vec![1, 2, 3, 1000]);
+    let unapplied = if projects < 10 { 0.005 } else { 0.000_1 };
+    (0..projects, 0..2_usize, 0..3_i64, weight, weighted(unapplied)).prop_map(
+        |(project, billing, class, weight, unapplied)| {
+            let class = if class == 2 { 15 } else { 0 };
+            KeySpec { project, billing, class, weight, unapplied }
+        },
+    )
 }
 
 fn limit() -> impl Strategy<Value = LimitSpec> {
@@ -59,35 +80,68 @@ fn limits() -> impl Strategy<Value = Limits> {
         .prop_map(|(key, project_model, billing, pool)| Limits { key, project_model, billing, pool })
 }
 
-fn step() -> impl Strategy<Value = StepSpec> {
+fn step(acquires: usize) -> impl Strategy<Value = StepSpec> {
     let advance = prop_oneof![
         4 => 0..300_i64,
         3 => 300..3_000_i64,
         2 => 3_000..70_000_i64,
         1 => 70_000..4_000_000_i64,
     ];
-    let new_limits = prop_oneof![19 => Just(None), 1 => limits().prop_map(Some)];
-    (advance, new_limits, vec(acquire(), 0..6), vec(settle(), 0..4), vec(renew(), 0..2)).prop_map(
-        |(advance, new_limits, acquires, settles, renews)| StepSpec { advance, new_limits, acquires, settles, renews },
+    let new_limits = prop_oneof![14 => Just(None), 1 => limits().prop_map(Some)];
+    (advance, new_limits, requests(acquires), vec(settle(), 0..4), vec(renew(), 0..2)).prop_map(
+        |(advance, new_limits, acquires, settles, renews)| StepSpec {
+            advance,
+            new_limits,
+            acquires,
+            settles,
+            renews,
+        },
     )
 }
 
 fn some_keys() -> impl Strategy<Value = Vec<String>> {
     prop_oneof![
         5 => Just(Vec::new()),
-        1 => vec((0..8_usize).prop_map(|index| format!("key{index}")), 1..4),
+        1 => vec((0..14_usize).prop_map(|index| format!("key{index}")), 1..6),
     ]
 }
 
+/// What one batch asks for: different requests, or one of them many times.
+fn requests(most: usize) -> impl Strategy<Value = Vec<Acquire>> {
+    prop_oneof![
+        9 => vec(acquire(), 0..6),
+        1 => (acquire(), 0..most).prop_map(|(one, times)| vec![one; times]),
+    ]
+}
+
+/// Numbers of shards as [`super::SHARDS`] has them, and now and then one beyond.
+fn shard() -> impl Strategy<Value = usize> {
+    prop_oneof![9 => Just(0_usize), 9 => Just(1), 4 => Just(2), 1 => 3..6_usize]
+}
+
+fn common() -> impl Strategy<Value = Vec<String>> {
+    let some = select(vec![
+        vec!["w/pool"],
+        vec!["w/pool"],
+        vec!["w/pool"],
+        vec!["w/pool", "w/pool"],
+        vec!["b/b0"],
+        vec!["w/pool", "p/p0"],
+        vec!["w/none"],
+    ]);
+    prop_oneof![4 => Just(Vec::new()), 1 => some.prop_map(|ids| ids.into_iter().map(str::to_owned).collect())]
+}
+
 fn acquire() -> impl Strategy<Value = Acquire> {
-    let permits = prop_oneof![5 => Just(1_i64), 1 => 1..4_i64];
+    let lease =
+        prop_oneof![30 => Just(String::new()), 1 => (0..40_usize).prop_map(|lease| lease.to_string())];
+    let permits = prop_oneof![10 => Just(1_i64), 2 => 1..4_i64, 1 => 4..20_i64];
     let tokens = prop_oneof![2 => Just(0_i64), 3 => 1..60_i64, 1 => 1..400_i64];
     let ttl = prop_oneof![Just(1_000_i64), Just(60_000), 1_000..90_000_i64];
-    let common = prop_oneof![4 => Just(Vec::new()), 1 => Just(vec!["w/pool".to_owned()])];
     let send_within = select(vec![500_i64, 1_000, 3_000]);
-    (0..2_usize, permits, tokens, ttl, send_within, some_keys(), some_keys(), common).prop_map(
-        |(shard, permits, tokens, ttl, send_within, only, exclude, common)| Acquire {
-            lease: String::new(),
+    (lease, shard(), permits, tokens, ttl, send_within, some_keys(), some_keys(), common()).prop_map(
+        |(lease, shard, permits, tokens, ttl, send_within, only, exclude, common)| Acquire {
+            lease,
             shard,
             permits,
             tokens,
@@ -124,17 +178,25 @@ fn settle() -> impl Strategy<Value = (usize, Settle)> {
     let charge = select(vec![Charge::Keep, Charge::Refund, Charge::TrueUp, Charge::TrueUp]);
     let used = || option::of(0..100_i64).prop_map(|used| used.unwrap_or(-1));
     let blocks = prop_oneof![3 => Just(Vec::new()), 1 => vec(block(), 1..3)];
-    (0..60_usize, 0..2_usize, charge, used(), used(), any::<bool>(), blocks, "[a-z]{0,3}").prop_map(
+    (0..60_usize, shard(), charge, used(), used(), any::<bool>(), blocks, "[a-z]{0,3}").prop_map(
         |(lease, shard, charge, input_tokens, total_tokens, clear, blocks, memo)| {
             let clear = clear && blocks.is_empty();
-            let settle =
-                Settle { lease: String::new(), shard, charge, input_tokens, total_tokens, clear, blocks, memo };
+            let settle = Settle {
+                lease: String::new(),
+                shard,
+                charge,
+                input_tokens,
+                total_tokens,
+                clear,
+                blocks,
+                memo,
+            };
             (lease, settle)
         },
     )
 }
 
 fn renew() -> impl Strategy<Value = (usize, Renew)> {
-    (0..60_usize, 0..2_usize, 1_000..90_000_i64)
+    (0..60_usize, shard(), 1_000..90_000_i64)
         .prop_map(|(lease, shard, ttl)| (lease, Renew { lease: String::new(), shard, ttl }))
 }

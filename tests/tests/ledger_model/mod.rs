@@ -1,12 +1,12 @@
 //! Random catalogues and operations for a ledger, and a checker that knows nothing of its rules.
 
-#![allow(unreachable_pub)]
+#![allow(unreachable_pub, dead_code, unused_imports)]
 
 mod checker;
 mod generator;
 
 pub use checker::check;
-pub use generator::scenario;
+pub use generator::{large_scenario, scenario};
 
 use keybroker::ledger::{
     AccountSpec, Acquire, Batch, CandidateSpec, LimitSpec, Renew, Reply, Settle, ShardSpec, account::Account,
@@ -29,6 +29,8 @@ pub struct KeySpec {
     pub billing: usize,
     pub class: i64,
     pub weight: i64,
+    /// It names an account whose limits no catalogue ever applies.
+    pub unapplied: bool,
 }
 
 /// Limits by kind of account; an account without limits is sparse.
@@ -67,6 +69,9 @@ impl Step {
 
 pub const MODELS: [&str; 2] = ["m1", "m2"];
 
+/// The shards that a batch names: one of them twice, and one that was never applied.
+pub const SHARDS: [&str; 4] = ["m1", "m2", "m1", "none"];
+
 impl Scenario {
     /// The batches in order, each with the shards to apply before it.
     pub fn batches(&self, ledger_id: &str) -> Vec<(Batch, Vec<ShardSpec>)> {
@@ -80,11 +85,12 @@ impl Scenario {
                 specs = self.shards(limits, generation);
             }
             let known: Vec<usize> = shard_of.clone();
+            let reusable = known.len();
             let name = |index: usize| format!("l{}", index % (known.len() + 2));
             // Now and then a lease is named with the wrong shard, as a forged id would.
             let shard = |index: usize, other: usize| {
                 let of_lease = known.get(index % (known.len() + 2)).copied();
-                if index % 11 == 0 { other } else { of_lease.unwrap_or(other) }
+                if index.is_multiple_of(11) { other } else { of_lease.unwrap_or(other) }
             };
             let calendar = Calendar::around(now);
             let batch = Batch {
@@ -93,7 +99,7 @@ impl Scenario {
                 day_ends: calendar.day_ends,
                 month_ends: calendar.month_ends,
                 rebase_at: 5 * shard::SCALE,
-                shards: MODELS.iter().map(|model| format!("g/{model}")).collect(),
+                shards: SHARDS.iter().map(|model| format!("g/{model}")).collect(),
                 settles: step
                     .settles
                     .iter()
@@ -108,8 +114,12 @@ impl Scenario {
                     .acquires
                     .iter()
                     .map(|op| {
-                        shard_of.push(op.shard);
-                        Acquire { lease: format!("l{}", shard_of.len() - 1), ..op.clone() }
+                        // A caller may take an id that it took in an earlier batch.
+                        let reused = op.lease.parse().ok().filter(|lease: &usize| *lease < reusable);
+                        let lease = reused.unwrap_or(shard_of.len());
+                        shard_of.resize(shard_of.len().max(lease + 1), 0);
+                        shard_of[lease] = op.shard;
+                        Acquire { lease: format!("l{lease}"), ..op.clone() }
                     })
                     .collect(),
             };
@@ -142,6 +152,9 @@ impl Scenario {
                 limited: Vec::new(),
                 sparse: Vec::new(),
             };
+            if key.unapplied {
+                candidate.limited.push(format!("x/{name}"));
+            }
             for (id, limits) in kinds(key, &name) {
                 // What is limited is decided once: a shard's candidates never change.
                 let first = match id.as_bytes()[0] {
@@ -178,17 +191,38 @@ impl Scenario {
     }
 }
 
+/// How many scenarios to run: `PROPTEST_CASES` if that is more than `least`.
+pub fn cases(least: u32) -> u32 {
+    std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok())
+        .map_or(least, |cases: u32| cases.max(least))
+}
+
 static NO_LIMITS: Vec<LimitSpec> = Vec::new();
 
 /// Runs the scenario on the kernel. Every refusal is checked for its instant: one millisecond
 /// earlier the same request is refused, at the instant it is granted.
 pub fn run_on_kernel(kernel: &mut Kernel, scenario: &Scenario) -> Vec<Step> {
+    run_on_kernel_with(kernel, scenario, checker::check_refusals)
+}
+
+/// The same without the check of refusals, which are bounded in pools of more than `MAX_TRIES` keys.
+pub fn run_large_on_kernel(kernel: &mut Kernel, scenario: &Scenario) -> Vec<Step> {
+    run_on_kernel_with(kernel, scenario, |_, _, _| {})
+}
+
+fn run_on_kernel_with(
+    kernel: &mut Kernel,
+    scenario: &Scenario,
+    check_refusals: fn(&Kernel, &Batch, &Reply),
+) -> Vec<Step> {
     let ids = scenario.account_ids();
     let mut steps = Vec::new();
     for (batch, apply) in scenario.batches("ledger") {
         apply.iter().for_each(|spec| kernel.apply(spec));
         let reply = kernel.execute(batch.clock, &batch).expect("the calendar covers the clock");
-        checker::check_refusals(kernel, &batch, &reply);
+        check_refusals(kernel, &batch, &reply);
         let accounts = ids.iter().map(|id| kernel.account(id).cloned()).collect();
         steps.push(Step::new(reply, accounts));
     }

@@ -21,7 +21,7 @@ use super::{
 };
 
 /// How often what changed is folded into tables.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
+pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 
 /// A ledger in a data directory, for one broker.
 pub struct EmbeddedLedger {
@@ -31,6 +31,7 @@ pub struct EmbeddedLedger {
 struct State {
     store: Store,
     pools: BTreeMap<String, PoolState>,
+    checkpoint_every: Duration,
     checkpoint_at: Instant,
     // Set when a commit failed: memory is then ahead of the file, and nothing may be handed out.
     broken: Option<String>,
@@ -48,21 +49,34 @@ impl EmbeddedLedger {
     /// # Errors
     /// If the folder cannot be written, is in use by another broker, or holds a damaged ledger.
     pub fn open(folder: &Path, reach: Reach) -> Result<Self, LedgerError> {
+        Self::open_with(folder, reach, CHECKPOINT_EVERY)
+    }
+
+    /// The same with another time between checkpoints; at zero every batch is followed by one.
+    ///
+    /// # Errors
+    /// As [`EmbeddedLedger::open`].
+    pub fn open_with(folder: &Path, reach: Reach, checkpoint_every: Duration) -> Result<Self, LedgerError> {
         let (store, stored) = Store::open(folder, reach)?;
-        let restored = |(name, StoredPool { row, kernel }): (String, StoredPool)| {
-            (name, PoolState { row, kernel, unfolded: Changes::default() })
+        let restored = |(name, StoredPool { row, kernel, unfolded }): (String, StoredPool)| {
+            (name, PoolState { row, kernel, unfolded })
         };
         let state = State {
             store,
             pools: stored.into_iter().map(restored).collect(),
-            checkpoint_at: Instant::now() + CHECKPOINT_EVERY,
+            checkpoint_every,
+            checkpoint_at: Instant::now() + checkpoint_every,
             broken: None,
         };
         Ok(Self { state: Mutex::new(state) })
     }
 
-    fn with_state<T>(&self, work: impl FnOnce(&mut State) -> Result<T, LedgerError>) -> Result<T, LedgerError> {
-        let mut state = self.state.lock().map_err(|_| LedgerError::Unusable("the ledger panicked".to_owned()))?;
+    fn with_state<T>(
+        &self,
+        work: impl FnOnce(&mut State) -> Result<T, LedgerError>,
+    ) -> Result<T, LedgerError> {
+        let mut state =
+            self.state.lock().map_err(|_| LedgerError::Unusable("the ledger panicked".to_owned()))?;
         match &state.broken {
             Some(why) => Err(LedgerError::Unusable(why.clone())),
             None => work(&mut state),
@@ -73,7 +87,12 @@ impl EmbeddedLedger {
     ///
     /// # Errors
     /// As [`Ledger::inspect`].
-    pub fn inspect_at(&self, pool: &str, clock: Millis, accounts: &[String]) -> Result<Inspection, LedgerError> {
+    pub fn inspect_at(
+        &self,
+        pool: &str,
+        clock: Millis,
+        accounts: &[String],
+    ) -> Result<Inspection, LedgerError> {
         self.with_state(|state| {
             let kernel = &state.pool(pool)?.kernel;
             let accounts = accounts.iter().map(|id| kernel.account(id).cloned()).collect();
@@ -84,16 +103,18 @@ impl EmbeddedLedger {
 
 impl State {
     fn pool(&mut self, name: &str) -> Result<&mut PoolState, LedgerError> {
-        self.pools.get_mut(name).ok_or_else(|| LedgerError::Changed {
-            expected: name.to_owned(),
-            found: "none".to_owned(),
-        })
+        self.pools
+            .get_mut(name)
+            .ok_or_else(|| LedgerError::Changed { expected: name.to_owned(), found: "none".to_owned() })
     }
 
     fn checked(&mut self, name: &str, ledger_id: &str) -> Result<&mut PoolState, LedgerError> {
         let pool = self.pool(name)?;
         if pool.row.ledger_id != ledger_id {
-            return Err(LedgerError::Changed { expected: ledger_id.to_owned(), found: pool.row.ledger_id.clone() });
+            return Err(LedgerError::Changed {
+                expected: ledger_id.to_owned(),
+                found: pool.row.ledger_id.clone(),
+            });
         }
         Ok(pool)
     }
@@ -131,7 +152,10 @@ impl State {
         let candidate = |candidate: &super::CandidateSpec| {
             let ids = |ids: &[String]| ids.iter().map(|id| id.as_str().into()).collect();
             let (limited, sparse) = (ids(&candidate.limited), ids(&candidate.sparse));
-            (candidate.name.clone(), CandidateRow { class: candidate.class, step: candidate.step, limited, sparse })
+            (
+                candidate.name.clone(),
+                CandidateRow { class: candidate.class, step: candidate.step, limited, sparse },
+            )
         };
         let candidates: Vec<_> = spec.candidates.iter().map(candidate).collect();
         let outcome = self.store.record_shard(name, &spec.shard, &candidates, &rows);
@@ -165,7 +189,7 @@ impl State {
             .collect();
         let outcome = self.store.checkpoint(now, &rows);
         drop(rows);
-        self.checkpoint_at = Instant::now() + CHECKPOINT_EVERY;
+        self.checkpoint_at = Instant::now() + self.checkpoint_every;
         self.kept(outcome)
     }
 }

@@ -1,6 +1,6 @@
 //! What the embedded ledger stores of a pool, as rows.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -84,6 +84,8 @@ pub(super) fn remembered_until(rows: &[Row]) -> Millis {
 pub(super) struct Restored {
     pub(super) kernel: Kernel,
     shards: std::collections::BTreeMap<Arc<str>, RestoredShard>,
+    moved: HashSet<(Arc<str>, Arc<str>)>,
+    unfolded: Changes,
 }
 
 #[derive(Default)]
@@ -97,6 +99,24 @@ impl Restored {
     pub(super) fn candidate(&mut self, shard: &str, name: &str, row: CandidateRow) {
         let place = Place::Ready(row.class * crate::ledger::shard::CLASS_SPAN);
         self.shards.entry(shard.into()).or_default().candidates.insert(name.into(), (row, place));
+    }
+
+    /// Takes in a row of the journal that no checkpoint has folded into the tables: the next one must.
+    pub(super) fn unfolded_row(&mut self, row: Row) {
+        match &row {
+            Row::Account(id, _) => {
+                let slot = self.kernel.slot_of(id);
+                self.unfolded.accounts.insert(slot);
+            }
+            Row::Place(shard, name, _) => {
+                self.moved.insert((shard.clone(), name.clone()));
+            }
+            Row::Shard(name, ..) => {
+                self.unfolded.shards.insert(name.clone());
+            }
+            Row::Pool(..) | Row::Lease(..) => {}
+        }
+        self.row(row);
     }
 
     pub(super) fn row(&mut self, row: Row) {
@@ -123,7 +143,8 @@ impl Restored {
         }
     }
 
-    pub(super) fn finish(mut self) -> Kernel {
+    /// The kernel, and what of it only the journal knows.
+    pub(super) fn finish(mut self) -> (Kernel, Changes) {
         for (name, shard) in self.shards {
             let candidates = shard.candidates.into_iter().map(|(name, (row, place))| Candidate {
                 name,
@@ -137,6 +158,11 @@ impl Restored {
             self.kernel.restore_shard(name, Shard::new(candidates, shard.virtual_time, shard.epoch));
         }
         self.kernel.changes = Changes::default();
-        self.kernel
+        for (shard, name) in self.moved {
+            if let Some(index) = self.kernel.shard_named(&shard).and_then(|shard| shard.find(&name)) {
+                self.unfolded.candidates.insert((shard, index));
+            }
+        }
+        (self.kernel, self.unfolded)
     }
 }

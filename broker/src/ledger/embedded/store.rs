@@ -5,7 +5,13 @@
 //! records that hold no lease any more; leases live in the journal alone. Restoring is reading the
 //! tables and playing the journal over them.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::ErrorKind,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Serialize, de::DeserializeOwned};
@@ -14,7 +20,10 @@ use super::{
     file::{LedgerFile, Reach},
     rows::{CandidateRow, PoolRow, Restored, Row, remembered_until},
 };
-use crate::ledger::{LedgerError, Millis, kernel::Kernel};
+use crate::ledger::{
+    LedgerError, Millis,
+    kernel::{Changes, Kernel},
+};
 
 /// By pool.
 const POOLS: TableDefinition<&str, &[u8]> = TableDefinition::new("pools");
@@ -27,6 +36,10 @@ const JOURNAL: TableDefinition<u64, (i64, &str, &[u8])> = TableDefinition::new("
 /// Up to which record the journal is folded into the tables, under one name.
 const FOLDED: TableDefinition<&str, u64> = TableDefinition::new("folded");
 
+/// How much memory redb may use for pages, in bytes: all state is in the kernel's memory already,
+/// and the file is read at the start alone.
+const CACHE: usize = 32 << 20;
+
 /// The open database.
 pub(super) struct Store {
     database: Database,
@@ -37,29 +50,45 @@ pub(super) struct Store {
 pub(super) struct StoredPool {
     pub(super) row: PoolRow,
     pub(super) kernel: Kernel,
+    /// What no checkpoint has folded yet.
+    pub(super) unfolded: Changes,
 }
 
 impl Store {
     /// Opens the ledger's file in the folder, and makes both if need be.
-    pub(super) fn open(folder: &Path, reach: Reach) -> Result<(Self, BTreeMap<String, StoredPool>), LedgerError> {
+    pub(super) fn open(
+        folder: &Path,
+        reach: Reach,
+    ) -> Result<(Self, BTreeMap<String, StoredPool>), LedgerError> {
         let shown = folder.display();
         std::fs::create_dir_all(folder)
             .map_err(|error| unusable(format!("the data directory {shown} cannot be made: {error}")))?;
         let path = folder.join("ledger.redb");
-        let file = std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let file = file.map_err(|error| unusable(format!("{} cannot be opened for writing: {error}", path.display())))?;
-        let database = LedgerFile::new(file, reach)
-            .and_then(|file| Database::builder().create_with_backend(file))
-            .map_err(|error| match error {
-                redb::DatabaseError::DatabaseAlreadyOpen => unusable(format!(
-                    "the data directory {shown} is in use by another broker; give each broker one of its own, \
-                     or a Redis that they share"
-                )),
-                other => unusable(format!("{} cannot be opened: {other}", path.display())),
-            })?;
-        let mut store = Self { database, next: 0 };
-        let pools = store.restore().map_err(|error| damaged(&path.display().to_string(), &error))?;
-        Ok((store, pools))
+        let file = open_file(&path)?;
+        // redb checks the file before it trusts it, and still asserts here and there what a damaged
+        // file may break: a panic must end as a refusal to start, not as an end without a word.
+        let opened = catch_unwind(AssertUnwindSafe(|| {
+            let database = LedgerFile::new(file, reach)
+                .and_then(|file| {
+                    Database::builder()
+                        .set_check_integrity_on_open(true)
+                        .set_cache_size(CACHE)
+                        .create_with_backend(file)
+                })
+                .map_err(|error| match error {
+                    redb::DatabaseError::DatabaseAlreadyOpen => unusable(format!(
+                        "the data directory {shown} is in use by another broker; give each broker one of its own, \
+                         or a Redis that they share"
+                    )),
+                    other => damaged(&path, &other.into()),
+                })?;
+            let mut store = Self { database, next: 0 };
+            let pools = store.restore().map_err(|error| damaged(&path, &error))?;
+            Ok((store, pools))
+        }));
+        opened.unwrap_or_else(|_| {
+            Err(damaged(&path, &redb::Error::Corrupted("its structure is broken".to_owned())))
+        })
     }
 
     /// Commits what a batch changed.
@@ -173,16 +202,20 @@ impl Store {
             let (_, pool, body) = record.value();
             if let Some(pool) = pools.get_mut(pool) {
                 let rows: Vec<Row> = decode(body)?;
-                let unfolded = sequence.value() >= folded;
-                rows.into_iter()
-                    .filter(|row| unfolded || matches!(row, Row::Lease(..)))
-                    .for_each(|row| pool.row(row));
+                if sequence.value() >= folded {
+                    rows.into_iter().for_each(|row| pool.unfolded_row(row));
+                } else {
+                    rows.into_iter()
+                        .filter(|row| matches!(row, Row::Lease(..)))
+                        .for_each(|row| pool.row(row));
+                }
             }
             self.next = self.next.max(sequence.value() + 1);
         }
         let with_row = |(name, restored): (String, Restored)| {
             let row = rows.remove(&name).unwrap_or_default();
-            (name, StoredPool { row, kernel: restored.finish() })
+            let (kernel, unfolded) = restored.finish();
+            (name, StoredPool { row, kernel, unfolded })
         };
         Ok(pools.into_iter().map(with_row).collect())
     }
@@ -214,9 +247,28 @@ fn unusable(text: String) -> LedgerError {
     LedgerError::Unusable(text)
 }
 
-fn damaged(path: &str, error: &redb::Error) -> LedgerError {
+/// Opens the ledger's file. One that is there and empty had counts that are lost, so it is not
+/// taken for a new one.
+fn open_file(path: &Path) -> Result<File, LedgerError> {
+    let cannot = |error| unusable(format!("{} cannot be opened for writing: {error}", path.display()));
+    let mut options = File::options();
+    options.read(true).write(true);
+    match options.clone().create_new(true).open(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            let file = options.open(path).map_err(cannot)?;
+            if file.metadata().map_err(cannot)?.len() == 0 {
+                return Err(damaged(path, &redb::Error::Corrupted("it is empty".to_owned())));
+            }
+            Ok(file)
+        }
+        opened => opened.map_err(cannot),
+    }
+}
+
+fn damaged(path: &Path, error: &redb::Error) -> LedgerError {
     unusable(format!(
-        "{path} cannot be read: {error}; if it is beyond repair, move it away, and wait until all quota \
-         windows have passed before you start again"
+        "{} cannot be read: {error}; if it is beyond repair, move it away, and wait until all quota \
+         windows have passed before you start again",
+        path.display()
     ))
 }

@@ -12,7 +12,8 @@
 //! | `kb:{P}:ready:S` | sorted set | ready candidates by rank | [`SHARD_LIFETIME`] |
 //! | `kb:{P}:parked:S` | sorted set | parked candidates by instant | [`SHARD_LIFETIME`] |
 
-/// How long a shard lives after a broker last applied it, in milliseconds. Brokers apply their
+/// How long a shard lives after a broker last applied it, or an order after a candidate last came into
+/// it, in milliseconds. Brokers apply their
 /// shards anew every day.
 pub const SHARD_LIFETIME: i64 = 35 * 24 * 3600 * 1000;
 
@@ -24,7 +25,9 @@ pub fn keys<'a>(pool: &str, shards: impl IntoIterator<Item = &'a str>) -> Vec<St
     let mut keys: Vec<String> =
         ["meta", "accounts", "leases", "forget"].iter().map(|part| format!("kb:{{{pool}}}:{part}")).collect();
     for shard in shards {
-        keys.extend(["candidates", "ready", "parked"].iter().map(|part| format!("kb:{{{pool}}}:{part}:{shard}")));
+        keys.extend(
+            ["candidates", "ready", "parked"].iter().map(|part| format!("kb:{{{pool}}}:{part}:{shard}")),
+        );
     }
     keys
 }

@@ -56,8 +56,10 @@ impl RedisLedger {
     /// [`LedgerError::Unavailable`] if Redis does not answer, [`LedgerError::Unusable`] if it
     /// answers and cannot be used.
     pub async fn check(&self) -> Result<(), LedgerError> {
-        let info: String = self.call(async |mut line| redis::cmd("INFO").arg("server").query_async(&mut line).await).await?;
-        let version = info.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or("unknown").trim();
+        let info: String =
+            self.call(async |mut line| redis::cmd("INFO").arg("server").query_async(&mut line).await).await?;
+        let version =
+            info.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or("unknown").trim();
         let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
         let found = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
         if found < OLDEST_VERSION {
@@ -96,7 +98,10 @@ impl RedisLedger {
             })?;
             *line = Some(fresh);
         }
-        Ok((**line.as_ref().expect("it was just put there")).clone())
+        let mut line = (**line.as_ref().expect("it was just put there")).clone();
+        // The client has a limit of its own, which is shorter than some deadlines.
+        line.set_response_timeout(self.deadline);
+        Ok(line)
     }
 
     /// Runs a script by its hash, and by its text if Redis does not know it: then nothing ran, so
@@ -115,13 +120,11 @@ impl RedisLedger {
             });
             command
         };
-        self.call(async |mut line| {
-            match command("EVALSHA", &script.hash).query_async(&mut line).await {
-                Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                    command("EVAL", &script.code).query_async(&mut line).await
-                }
-                answer => answer,
+        self.call(async |mut line| match command("EVALSHA", &script.hash).query_async(&mut line).await {
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                command("EVAL", &script.code).query_async(&mut line).await
             }
+            answer => answer,
         })
         .await
     }
@@ -149,7 +152,9 @@ impl RedisLedger {
                 last,
                 keyspace::SHARD_LIFETIME,
             ))?;
-            self.run::<String>(&script::APPLY, &keys, &[&input]).await.map_err(|error| changed(error, ledger_id))?;
+            self.run::<String>(&script::APPLY, &keys, &[&input])
+                .await
+                .map_err(|error| changed(error, ledger_id))?;
         }
         Ok(())
     }
@@ -157,12 +162,19 @@ impl RedisLedger {
     async fn execute(&self, pool: &str, batch: &Batch) -> Result<Reply, LedgerError> {
         let keys = keyspace::keys(pool, batch.shards.iter().map(String::as_str));
         let input = encode(batch)?;
-        let reply: Vec<u8> =
-            self.run(&self.batch, &keys, &[&input]).await.map_err(|error| changed(error, &batch.ledger_id))?;
+        let reply: Vec<u8> = self
+            .run(&self.batch, &keys, &[&input])
+            .await
+            .map_err(|error| changed(error, &batch.ledger_id))?;
         decode(&reply)
     }
 
-    async fn inspect(&self, pool: &str, clock: Millis, accounts: &[String]) -> Result<Inspection, LedgerError> {
+    async fn inspect(
+        &self,
+        pool: &str,
+        clock: Millis,
+        accounts: &[String],
+    ) -> Result<Inspection, LedgerError> {
         let keys = keyspace::keys(pool, []);
         let clock = clock.to_string();
         let arguments: Vec<&[u8]> =
@@ -170,7 +182,8 @@ impl RedisLedger {
         let mut rows: Vec<Option<Vec<u8>>> = self.run(&script::INSPECT, &keys[..2], &arguments).await?;
         let now = rows.first().and_then(Option::as_deref).map(String::from_utf8_lossy);
         let now = now.and_then(|now| now.parse().ok()).ok_or_else(|| unreadable("no clock"))?;
-        let accounts = rows.drain(1..).map(|row| row.map(|row| decode(&row)).transpose()).collect::<Result<_, _>>()?;
+        let accounts =
+            rows.drain(1..).map(|row| row.map(|row| decode(&row)).transpose()).collect::<Result<_, _>>()?;
         Ok(Inspection { now, accounts })
     }
 
@@ -178,7 +191,12 @@ impl RedisLedger {
     ///
     /// # Errors
     /// As [`Ledger::inspect`].
-    pub async fn inspect_at(&self, pool: &str, clock: Millis, accounts: &[String]) -> Result<Inspection, LedgerError> {
+    pub async fn inspect_at(
+        &self,
+        pool: &str,
+        clock: Millis,
+        accounts: &[String],
+    ) -> Result<Inspection, LedgerError> {
         self.inspect(pool, clock, accounts).await
     }
 }

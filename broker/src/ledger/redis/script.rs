@@ -3,6 +3,7 @@
 
 use std::sync::LazyLock;
 
+use super::keyspace;
 use crate::ledger::{kernel, shard, types, window};
 
 /// The text of the script that runs a batch.
@@ -19,11 +20,14 @@ pub fn batch_script() -> String {
     ])
 }
 /// Writes limits and candidates.
-pub(super) static APPLY: LazyLock<Script> = LazyLock::new(|| Script::new(text(&[include_str!("lua/apply.lua")])));
+pub(super) static APPLY: LazyLock<Script> =
+    LazyLock::new(|| Script::new(text(&[include_str!("lua/apply.lua")])));
 /// Opens a pool's ledger.
-pub(super) static OPEN: LazyLock<Script> = LazyLock::new(|| Script::new(text(&[include_str!("lua/open.lua")])));
+pub(super) static OPEN: LazyLock<Script> =
+    LazyLock::new(|| Script::new(text(&[include_str!("lua/open.lua")])));
 /// Reads accounts.
-pub(super) static INSPECT: LazyLock<Script> = LazyLock::new(|| Script::new(text(&[include_str!("lua/inspect.lua")])));
+pub(super) static INSPECT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(text(&[include_str!("lua/inspect.lua")])));
 
 /// A script and the hash that Redis knows it by.
 pub(super) struct Script {
@@ -49,9 +53,11 @@ fn text(parts: &[&str]) -> String {
         ("MAX_TRIES", kernel::MAX_TRIES as i64),
         ("REMEMBER_EXPIRED", kernel::REMEMBER_EXPIRED),
         ("REMEMBER_SETTLED", kernel::REMEMBER_SETTLED),
+        ("SHARD_LIFETIME", keyspace::SHARD_LIFETIME),
         ("FORGET_AT_ONCE", kernel::FORGET_AT_ONCE as i64),
     ];
-    let mut code: String = constants.iter().map(|(name, value)| format!("local {name} = {value}\n")).collect();
+    let mut code: String =
+        constants.iter().map(|(name, value)| format!("local {name} = {value}\n")).collect();
     for part in parts {
         code.push_str(part);
         code.push('\n');

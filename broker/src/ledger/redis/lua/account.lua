@@ -14,7 +14,7 @@ local function load_accounts(ids)
     end
   end
   if #missing == 0 then return end
-  local rows = redis.call('HMGET', ACCOUNTS, unpack(missing))
+  local rows = read_many(ACCOUNTS, missing)
   for i = 1, #missing do
     if rows[i] then
       local row, used = cmsgpack.unpack(rows[i]), {}
@@ -37,11 +37,12 @@ local function readiness(account, permits, tokens)
     at, smallest_at, cause = row[5], row[5], 'probe'
   end
   local windows, used = row[8], account.used
+  -- Every request has a token at least, also one that does not say how many.
+  if tokens < 1 then tokens = 1 end
   for i = 1, #windows do
     local window = windows[i]
     local limit = window[3]
-    -- Every request has a token at least, also one that does not say how many.
-    local amount = window_amount(window, permits, math.max(tokens, 1))
+    local amount = window_amount(window, permits, tokens)
     if used[i] + amount > limit then
       local ready = window_ready_at(window, used[i], amount)
       if ready > at then
@@ -64,10 +65,10 @@ local function describe(account, cause, exceeds)
   return (exceeds and 'exceeds:' or '') .. cause[1] .. string.format('%d', cause[2])
 end
 
--- Whether not even the smallest request can be served.
-local function is_full(account)
+-- When the smallest request can be served.
+local function smallest_ready(account)
   local _, smallest_at = readiness(account, 1, 1)
-  return smallest_at > now
+  return smallest_at
 end
 
 -- Blocks an account because of a lease granted at `granted_at`; only ever lengthens.

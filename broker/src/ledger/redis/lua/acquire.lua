@@ -10,11 +10,11 @@ local function contains(list, item)
 end
 
 -- When all of the accounts can serve, and the one that is in the way longest.
--- `required`: whether a missing row is an error; returns nil then.
+-- `required`: whether limits must be known, that is, have a generation; returns nil if they are not.
 local function evaluate(ids, op, required, at, smallest_at, obstacle)
   for i = 1, #ids do
     local account = accounts[ids[i]]
-    if account then
+    if account and (not required or account.row[1] > 0) then
       local one_at, one_smallest, cause, exceeds = readiness(account, op[3], op[4])
       if one_smallest > smallest_at then smallest_at = one_smallest end
       if one_at > at then
@@ -30,8 +30,11 @@ end
 
 local function evaluate_candidate(candidate, op)
   local limited, sparse = candidate.row[3], candidate.row[4]
-  load_accounts(limited)
-  load_accounts(sparse)
+  if not candidate.loaded then
+    load_accounts(limited)
+    load_accounts(sparse)
+    candidate.loaded = true
+  end
   local at, smallest_at, obstacle = evaluate(limited, op, true, now, now, nil)
   if not at then return nil end
   return evaluate(sparse, op, false, at, smallest_at, obstacle)

@@ -38,6 +38,7 @@ for _, candidate in ipairs(input[5]) do
   local rank = class * CLASS_SPAN
   if redis.call('HSETNX', ROWS, name, cmsgpack.pack({ class, candidate[3], candidate[4], candidate[5], rank })) == 1 then
     redis.call('ZADD', READY, rank, name)
+    redis.call('ZREM', PARKED, name)
   end
 end
 

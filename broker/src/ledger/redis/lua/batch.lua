@@ -14,7 +14,7 @@ local meta = redis.call('HMGET', META, unpack(fields))
 if meta[1] ~= input[1] then return redis.error_reply('CHANGED ' .. (meta[1] or 'none')) end
 now = math.max(now, tonumber(meta[2]) or 0)
 epoch = tonumber(meta[3]) or 0
-if day_ends[1] > now or day_ends[#day_ends - 1] <= now or month_ends[1] > now or month_ends[#month_ends] <= now then
+if #day_ends < 2 or #month_ends < 1 or day_ends[1] > now or day_ends[#day_ends - 1] <= now or month_ends[1] > now or month_ends[#month_ends] <= now then
   return redis.error_reply('CLOCK the calendar of the call does not cover the time of Redis')
 end
 
@@ -23,9 +23,13 @@ for i = 1, #acquires do
   local index = acquires[i][2] + 1
   wanted[index] = (wanted[index] or 0) + 1
 end
-local shards = {}
+local shards, opened = {}, {} -- by number; by name, because a shard may be named twice
 for i = 1, #names do
-  shards[i] = meta[3 + i] and open_shard(i, names[i], meta[3 + i], wanted[i] or 0) or false
+  local name = names[i]
+  if opened[name] == nil then
+    opened[name] = meta[3 + i] and open_shard(i, name, meta[3 + i], wanted[i] or 0) or false
+  end
+  shards[i] = opened[name]
 end
 
 local reply = { now, {}, {}, {} }
@@ -59,8 +63,7 @@ for i = 1, #acquires do
 end
 
 local state = { 'now', string.format('%d', now), 'epoch', string.format('%d', epoch) }
-for i = 1, #names do
-  local shard = shards[i]
+for _, shard in pairs(opened) do
   if shard then
     rebase(shard, input[5])
     local row = save_shard(shard)
@@ -71,6 +74,7 @@ for i = 1, #names do
   end
 end
 save_accounts()
-save_leases()
+-- More than a batch can add, so that what is remembered does not outgrow it.
+save_leases(FORGET_AT_ONCE + #settles + #renews + #acquires)
 call_many('HSET', META, state)
 return cmsgpack.pack(reply)

@@ -6,7 +6,7 @@ local kept, keep_until = {}, {}
 
 local function load_leases(ids)
   if #ids == 0 then return end
-  local rows = redis.call('HMGET', LEASES, unpack(ids))
+  local rows = read_many(LEASES, ids)
   for i = 1, #ids do
     leases[ids[i]] = rows[i] and cmsgpack.unpack(rows[i]) or false
   end
@@ -18,7 +18,8 @@ local function keep_lease(id, till, row)
   keep_until[id] = till
 end
 
-local function save_leases()
+-- Writes what changed and forgets what has ended, at most `at_most`.
+local function save_leases(at_most)
   local rows, times = {}, {}
   for i = 1, #kept do
     local id = kept[i]
@@ -29,7 +30,7 @@ local function save_leases()
   end
   call_many('HSET', LEASES, rows)
   call_many('ZADD', FORGET, times)
-  local gone = redis.call('ZRANGEBYSCORE', FORGET, '-inf', now, 'LIMIT', 0, FORGET_AT_ONCE)
+  local gone = redis.call('ZRANGEBYSCORE', FORGET, '-inf', now, 'LIMIT', 0, at_most)
   call_many('HDEL', LEASES, gone)
   call_many('ZREM', FORGET, gone)
 end

@@ -11,6 +11,18 @@ if now == 0 then
   now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 end
 
+-- Fields of a hash, in pieces that fit on Lua's stack.
+local function read_many(key, fields)
+  if #fields <= 4000 then return redis.call('HMGET', key, unpack(fields)) end
+  local values = {}
+  for first = 1, #fields, 4000 do
+    local last = math.min(first + 3999, #fields)
+    local piece = redis.call('HMGET', key, unpack(fields, first, last))
+    for i = first, last do values[i] = piece[i - first + 1] end
+  end
+  return values
+end
+
 -- One command for many arguments, in pieces that fit on Lua's stack.
 local function call_many(command, key, arguments)
   for first = 1, #arguments, 4000 do

@@ -62,6 +62,8 @@ local function settle(shard, op)
   if not shard or shard.name ~= row[9] then return { 3, '', '' } end
   local granted_at, send_within, expires_at = row[3], row[4], row[5]
   local ids, candidate = accounts_of(shard, row)
+  -- Whether an account can serve earlier than it could: then an instant in the parked order may be
+  -- too late, also where the account stays full.
   local freed = false
   for i = 1, #ids do
     local id = ids[i]
@@ -75,7 +77,7 @@ local function settle(shard, op)
       end
     end
     if account then
-      local was_full = is_full(account)
+      local before_at = smallest_ready(account)
       lease_ended(account, op[1], granted_at, op[6])
       local windows = account.row[8]
       for j = 1, #windows do
@@ -94,7 +96,7 @@ local function settle(shard, op)
       for j = 1, #op[7] do
         if string.sub(id, 1, 1) == op[7][j][1] then block_account(account, granted_at, op[7][j]) end
       end
-      if was_full and not is_full(account) then freed = true end
+      if smallest_ready(account) < before_at then freed = true end
     end
   end
   if freed then

@@ -3,7 +3,7 @@
 -- needed, and changed in memory; what changed is written once at the end.
 --
 -- In memory a candidate is { name, row, place = 'r' or 'p', score, stored = its place in Redis,
--- listed = in an order's list?, moved = changed? }; row is { class, step, limited, sparse, rank
+-- listed = in an order's list?, moved = changed?, loaded = accounts read? }; row is { class, step, limited, sparse, rank
 -- when parked }.
 
 local function before(score, name, other_score, other_name)
@@ -21,7 +21,14 @@ local function order_find(order, score, name)
 end
 
 local function order_insert(order, candidate)
-  table.insert(order.list, order_find(order, candidate.score, candidate.name), candidate)
+  local list = order.list
+  local last = list[#list]
+  -- Most come in behind the last one: who is read from Redis, and who was just granted a lease.
+  if not last or before(last.score, last.name, candidate.score, candidate.name) then
+    list[#list + 1] = candidate
+  else
+    table.insert(list, order_find(order, candidate.score, candidate.name), candidate)
+  end
   candidate.listed = true
 end
 
@@ -42,7 +49,7 @@ local function load_candidates(shard, names)
     end
   end
   if #missing == 0 then return end
-  local rows = redis.call('HMGET', shard.rows, unpack(missing))
+  local rows = read_many(shard.rows, missing)
   for i = 1, #missing do
     if rows[i] then
       shard.candidates[missing[i]] = { name = missing[i], row = cmsgpack.unpack(rows[i]) }
@@ -58,7 +65,7 @@ local function order_load(shard, order, count)
   if #got == 0 then return end
   order.last_score, order.last_name = tonumber(got[#got]), got[#got - 1]
   local names, ids = {}, {}
-  for i = 1, #got, 2 do names[#names + 1] = got[i] end
+  for i = 1, #got, 2 do names[(i + 1) / 2] = got[i] end
   load_candidates(shard, names)
   for i = 1, #got, 2 do
     local candidate = shard.candidates[got[i]]
@@ -70,6 +77,7 @@ local function order_load(shard, order, count)
         local limited, sparse = candidate.row[3], candidate.row[4]
         for j = 1, #limited do ids[#ids + 1] = limited[j] end
         for j = 1, #sparse do ids[#ids + 1] = sparse[j] end
+        candidate.loaded = true
       end
     end
   end
@@ -196,5 +204,8 @@ local function save_shard(shard)
   call_many('ZREM', shard.ready.key, unready)
   call_many('ZREM', shard.parked.key, unparked)
   call_many('HSET', shard.rows, rows)
+  -- An order that was empty is a new key, which has no lifetime yet.
+  if #unready > 0 then redis.call('PEXPIRE', shard.parked.key, SHARD_LIFETIME) end
+  if #unparked > 0 then redis.call('PEXPIRE', shard.ready.key, SHARD_LIFETIME) end
   if shard.changed then return cmsgpack.pack({ shard.epoch, shard.virtual_time }) end
 end

@@ -1,0 +1,282 @@
+//! The embedded ledger gives the kernel's answers through any number of kills, and says plainly
+//! why a data directory cannot be used.
+
+#![allow(clippy::unwrap_used, reason = "the lint exempts test functions but not their helpers")]
+#![allow(clippy::result_large_err, reason = "a failed run carries its scenario")]
+
+mod ledger_model;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use keybroker::ledger::{
+    Ledger, LedgerError, Opened,
+    account::Account,
+    embedded::{EmbeddedLedger, Reach},
+    kernel::Kernel,
+};
+use ledger_model::{Scenario, Step, cases, run_on_kernel, scenario};
+use proptest::{
+    collection::vec,
+    prelude::*,
+    strategy::ValueTree,
+    test_runner::{Config, TestCaseError, TestError, TestRunner},
+};
+use tempfile::TempDir;
+
+const SEQUENCES: u32 = 300;
+const STEPS: usize = 40;
+const NEVER: Duration = Duration::from_secs(3600);
+
+/// What happens to the broker after a step.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Lives,
+    /// It is killed, and the next one makes checkpoints this often.
+    Killed(Duration),
+}
+
+fn fates() -> impl Strategy<Value = Vec<Fate>> {
+    let fate = prop_oneof![
+        4 => Just(Fate::Lives),
+        1 => Just(Fate::Killed(NEVER)),
+        1 => Just(Fate::Killed(Duration::ZERO)),
+    ];
+    vec(fate, STEPS)
+}
+
+/// A broker's ledger, and the folder that its machine has.
+struct Broker {
+    home: TempDir,
+    lives: usize,
+    ledger: EmbeddedLedger,
+}
+
+impl Broker {
+    fn start() -> Self {
+        let home = TempDir::with_prefix("keybroker-ledger").unwrap();
+        let ledger =
+            EmbeddedLedger::open_with(&home.path().join("0"), Reach::System, Duration::ZERO).unwrap();
+        Self { home, lives: 0, ledger }
+    }
+
+    fn folder(&self, life: usize) -> PathBuf {
+        self.home.path().join(life.to_string())
+    }
+
+    /// The file as the operating system has it now, which is what outlives a kill.
+    fn copy(&self, name: &str) -> PathBuf {
+        let folder = self.home.path().join(name);
+        fs::create_dir_all(&folder).unwrap();
+        fs::copy(self.folder(self.lives).join("ledger.redb"), folder.join("ledger.redb")).unwrap();
+        folder
+    }
+
+    /// Goes on with a copy of the file made while it was open.
+    fn go_on_with(&mut self, copy: &Path, checkpoint_every: Duration) {
+        self.lives += 1;
+        fs::rename(copy, self.folder(self.lives)).unwrap();
+        self.ledger =
+            EmbeddedLedger::open_with(&self.folder(self.lives), Reach::System, checkpoint_every).unwrap();
+        let _ = fs::remove_dir_all(self.folder(self.lives - 1));
+    }
+}
+
+/// Runs the scenario on a broker with these fates; `forgets` kills with the file as it was before
+/// the last batch.
+async fn run_on_brokers(
+    scenario: &Scenario,
+    fates: &[Fate],
+    forgets: bool,
+) -> Result<Vec<Step>, LedgerError> {
+    let mut broker = Broker::start();
+    let opened = Ledger::open(&broker.ledger, "pool", "digest").await?;
+    let ids = scenario.account_ids();
+    let mut steps = Vec::new();
+    for ((batch, apply), fate) in scenario.batches(&opened.ledger_id).iter().zip(fates) {
+        for spec in apply {
+            Ledger::apply(&broker.ledger, "pool", &opened.ledger_id, spec).await?;
+        }
+        let before = forgets.then(|| broker.copy("before"));
+        let reply = Ledger::execute(&broker.ledger, "pool", batch).await?;
+        if let Fate::Killed(checkpoint_every) = fate {
+            let copy = before.unwrap_or_else(|| broker.copy("copy"));
+            broker.go_on_with(&copy, *checkpoint_every);
+            assert_eq!(Ledger::open(&broker.ledger, "pool", "digest").await?, opened);
+        }
+        let inspection = broker.ledger.inspect_at("pool", batch.clock, &ids)?;
+        steps.push(Step::new(reply, inspection.accounts));
+    }
+    Ok(steps)
+}
+
+fn run(forgets: bool) -> Result<(), TestError<(Scenario, Vec<Fate>)>> {
+    let config = Config { cases: cases(SEQUENCES), failure_persistence: None, ..Config::default() };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    TestRunner::new(config).run(&(scenario(STEPS), fates()), |(scenario, fates)| {
+        let specified = run_on_kernel(&mut Kernel::default(), &scenario);
+        let observed = runtime.block_on(run_on_brokers(&scenario, &fates, forgets));
+        let observed = observed.map_err(|error| TestCaseError::fail(error.to_string()))?;
+        for (number, (specified, observed)) in specified.iter().zip(&observed).enumerate() {
+            prop_assert_eq!(specified, observed, "step {}", number);
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_ledger_that_is_killed_again_and_again_answers_as_the_kernel_does() {
+    run(false).expect("nothing is forgotten");
+}
+
+#[test]
+fn a_ledger_that_forgets_its_last_batch_is_found_to_answer_differently() {
+    run(true).expect_err("what was granted in the last batch is granted again");
+}
+
+#[test]
+fn a_lease_and_its_charge_outlive_a_ledger_that_is_never_closed() {
+    let home = TempDir::new().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let first = EmbeddedLedger::open(&home.path().join("first"), Reach::Disk).unwrap();
+    let opened = runtime.block_on(Ledger::open(&first, "pool", "digest")).unwrap();
+    fs::create_dir(home.path().join("second")).unwrap();
+    fs::copy(home.path().join("first/ledger.redb"), home.path().join("second/ledger.redb")).unwrap();
+    let second = EmbeddedLedger::open(&home.path().join("second"), Reach::Disk).unwrap();
+    assert_eq!(runtime.block_on(Ledger::open(&second, "pool", "digest")).unwrap(), opened);
+    let other = runtime.block_on(Ledger::open(&second, "pool", "another digest")).unwrap();
+    assert_eq!((other.ledger_id, other.generation), (opened.ledger_id, opened.generation + 1));
+}
+
+/// Why the folder cannot be used.
+fn refusal(folder: &Path) -> String {
+    match EmbeddedLedger::open(folder, Reach::System) {
+        Err(LedgerError::Unusable(text)) => text,
+        Err(other) => panic!("an error of another kind: {other:?}"),
+        Ok(_) => panic!("{} was opened", folder.display()),
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_named() {
+    let home = TempDir::new().unwrap();
+    fs::write(home.path().join("file"), "a file, not a folder").unwrap();
+    let folder = home.path().join("file/data");
+    let text = refusal(&folder);
+    assert!(text.contains("cannot be made") && text.contains(&folder.display().to_string()), "{text}");
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_named() {
+    let home = TempDir::new().unwrap();
+    fs::create_dir(home.path().join("ledger.redb")).unwrap();
+    let text = refusal(home.path());
+    assert!(text.contains("ledger.redb cannot be opened for writing"), "{text}");
+}
+
+#[test]
+fn a_folder_in_use_by_another_broker_is_named() {
+    let home = TempDir::new().unwrap();
+    let first = EmbeddedLedger::open(home.path(), Reach::System).unwrap();
+    let text = refusal(home.path());
+    assert!(
+        text.contains("in use by another broker") && text.contains(&home.path().display().to_string()),
+        "{text}"
+    );
+    drop(first);
+    EmbeddedLedger::open(home.path(), Reach::System).expect("it is free again");
+}
+
+/// A ledger that some batches were run on: its file, its identity, and how its accounts stand.
+struct Written {
+    bytes: Vec<u8>,
+    opened: Opened,
+    ids: Vec<String>,
+    accounts: Vec<Option<Account>>,
+}
+
+fn written_ledger() -> Written {
+    let home = TempDir::with_prefix("keybroker-ledger").unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let ledger = EmbeddedLedger::open_with(home.path(), Reach::System, Duration::ZERO).unwrap();
+    let opened = runtime.block_on(Ledger::open(&ledger, "pool", "digest")).unwrap();
+    let mut runner = TestRunner::deterministic();
+    let scenario = scenario(STEPS).new_tree(&mut runner).unwrap().current();
+    for (batch, apply) in scenario.batches(&opened.ledger_id) {
+        for spec in apply {
+            runtime.block_on(Ledger::apply(&ledger, "pool", &opened.ledger_id, &spec)).unwrap();
+        }
+        runtime.block_on(Ledger::execute(&ledger, "pool", &batch)).unwrap();
+    }
+    let ids = scenario.account_ids();
+    let accounts = ledger.inspect_at("pool", 0, &ids).unwrap().accounts;
+    Written { bytes: fs::read(home.path().join("ledger.redb")).unwrap(), opened, ids, accounts }
+}
+
+fn assert_says_damaged(folder: &Path) {
+    let text = refusal(folder);
+    assert!(text.contains("ledger.redb cannot be read") && text.contains("move it away"), "{text}");
+}
+
+#[test]
+fn a_file_of_random_bytes_is_said_to_be_damaged() {
+    let home = TempDir::new().unwrap();
+    let file = home.path().join("ledger.redb");
+    for length in [1_usize, 9, 100, 4_096, 100_000] {
+        let bytes: Vec<u8> = (0..length).map(|at| (at * 7_919 % 251) as u8).collect();
+        fs::write(&file, &bytes).unwrap();
+        assert_says_damaged(home.path());
+        assert!(fs::read(&file).unwrap() == bytes, "what may still be repaired is left as it is");
+    }
+}
+
+#[test]
+fn an_emptied_file_is_not_taken_for_a_new_ledger() {
+    let home = TempDir::new().unwrap();
+    drop(EmbeddedLedger::open(home.path(), Reach::System).unwrap());
+    fs::write(home.path().join("ledger.redb"), "").unwrap();
+    assert_says_damaged(home.path());
+}
+
+#[test]
+fn a_truncated_file_is_said_to_be_damaged() {
+    let whole = written_ledger().bytes;
+    let home = TempDir::new().unwrap();
+    for part in 1..20 {
+        fs::write(home.path().join("ledger.redb"), &whole[..whole.len() * part / 20]).unwrap();
+        assert_says_damaged(home.path());
+    }
+}
+
+#[test]
+fn a_file_with_a_flipped_byte_is_refused_or_whole() {
+    let written = written_ledger();
+    let whole = &written.bytes;
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let home = TempDir::new().unwrap();
+    let mut refused = 0;
+    for at in (0..whole.len()).step_by(whole.len() / 200) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x55;
+        fs::write(home.path().join("ledger.redb"), &bytes).unwrap();
+        match EmbeddedLedger::open(home.path(), Reach::System) {
+            Ok(ledger) => {
+                assert_eq!(
+                    runtime.block_on(Ledger::open(&ledger, "pool", "digest")).unwrap(),
+                    written.opened
+                );
+                let accounts = ledger.inspect_at("pool", 0, &written.ids).unwrap().accounts;
+                assert_eq!(accounts, written.accounts, "byte {at}");
+            }
+            Err(LedgerError::Unusable(text)) => {
+                assert!(text.contains("ledger.redb cannot be read"), "{text}");
+                refused += 1;
+            }
+            Err(other) => panic!("an error of another kind: {other:?}"),
+        }
+    }
+    assert!(refused > 0, "some of the bytes matter");
+}
