@@ -42,9 +42,8 @@ impl Faults {
     }
 }
 
-/// Checks an acquire; the quota model is left as the model's id.
-pub(super) fn wish(request: &AcquireRequest) -> Result<Wish, Status> {
-    let mut faults = Faults::default();
+/// Checks an acquire; the quota model is left as the model's id. With faults, the wish is not one.
+pub(super) fn wish(request: &AcquireRequest, faults: &mut Faults) -> Wish {
     let model = request.model.strip_prefix("models/").unwrap_or(&request.model);
     if model.is_empty() {
         faults.add("model", "is empty; name the Gemini model that will be called, such as \"gemini-2.5-flash\"");
@@ -56,11 +55,11 @@ pub(super) fn wish(request: &AcquireRequest) -> Result<Wish, Status> {
     faults.check((0..=MOST_TOKENS).contains(&tokens), "input_tokens", "is out of range; write 0 to 10^12");
     let permits = request.permits.unwrap_or(1);
     faults.check((1..=MOST_PERMITS).contains(&permits), "permits", format!("is {permits}; write 1 to {MOST_PERMITS}"));
-    let ttl = ttl(request.ttl.as_ref(), &mut faults);
+    let ttl = ttl(request.ttl.as_ref(), faults);
     let wait = request.wait.as_ref().map_or(Some(Duration::ZERO), duration);
     faults.check(wait.is_some_and(|wait| wait <= MOST_WAIT), "wait", "is out of range; write 0s to 600s");
     faults.check(request.consumer.len() <= LONGEST_NAME, "consumer", "is longer than 128 bytes");
-    check_labels(request, &mut faults);
+    check_labels(request, faults);
 
     let constraints = request.constraints.clone().unwrap_or_default();
     for (field, list) in [
@@ -71,8 +70,7 @@ pub(super) fn wish(request: &AcquireRequest) -> Result<Wish, Status> {
     }
     let tier = Tier::try_from(constraints.tier);
     faults.check(tier.is_ok(), "constraints.tier", "is not a tier; write TIER_FREE or TIER_PAID, or leave it out");
-    faults.into_result()?;
-    Ok(Wish {
+    Wish {
         quota_model: model.to_owned(),
         input_tokens: tokens,
         ttl,
@@ -82,7 +80,7 @@ pub(super) fn wish(request: &AcquireRequest) -> Result<Wish, Status> {
         tier: tier.unwrap_or(Tier::Unspecified),
         exclude_key_ids: constraints.exclude_key_ids,
         exclude_projects: constraints.exclude_projects,
-    })
+    }
 }
 
 fn check_labels(request: &AcquireRequest, faults: &mut Faults) {

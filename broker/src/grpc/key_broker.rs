@@ -46,8 +46,8 @@ impl KeyBrokerService {
 impl KeyBroker for KeyBrokerService {
     async fn acquire(&self, request: Request<AcquireRequest>) -> Result<Response<AcquireResponse>, Status> {
         let request = request.into_inner();
-        let mut wish = check::wish(&request)?;
         let mut faults = Faults::default();
+        let mut wish = check::wish(&request, &mut faults);
         let earlier = request.settle.as_ref().and_then(|earlier| check::report(earlier, "settle", &mut faults));
         faults.into_result()?;
         let unknown_pool = || status::unknown_pool(&request.pool, &self.broker.pool_names());

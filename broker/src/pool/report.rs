@@ -62,7 +62,8 @@ impl Pool {
         }
         Ok(match state {
             SettleState::Already => Reported::from_memo(&answer.2),
-            _ => Reported {
+            SettleState::Unknown => Reported::unknown(&report.outcome),
+            SettleState::Settled | SettleState::Late => Reported {
                 state,
                 action: decision.advice.action,
                 retry_after: decision.advice.retry_after,

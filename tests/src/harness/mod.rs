@@ -1,5 +1,7 @@
 //! Starts real parts for a test: each test has servers, ports and folders of its own.
 
+pub mod api;
 pub mod broker;
 pub mod process;
 pub mod redis;
+pub mod rig;

@@ -40,7 +40,7 @@ impl RedisLedger {
     pub fn new(url: &str, deadline: Duration) -> Result<Self, LedgerError> {
         let pool = Config::from_url(url)
             .create_pool(Some(Runtime::Tokio1))
-            .map_err(|error| LedgerError::Unusable(format!("the Redis URL cannot be used: {error}")))?;
+            .map_err(|error| LedgerError::Unusable(format!("the Redis URL cannot be used: {error}; correct --redis-url or KEYBROKER_REDIS_URL, such as redis://127.0.0.1:6379")))?;
         Ok(Self { pool, batch: Script::new(batch_script()), line: Mutex::new(None), deadline })
     }
 
