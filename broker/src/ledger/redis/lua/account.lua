@@ -1,6 +1,6 @@
 -- Accounts, read once and written once a call. A row is { generation, blocked_until, reason,
 -- probing, probe_until, probe_lease, streak, windows }; the same as broker/src/ledger/account.rs.
--- In memory an account is { row = row, used = { what is used in each window }, dirty = changed? }.
+-- In memory an account is { row = row, dirty = changed? }.
 
 local accounts = {} -- by id; false where there is no row
 
@@ -17,10 +17,10 @@ local function load_accounts(ids)
   local rows = read_many(ACCOUNTS, missing)
   for i = 1, #missing do
     if rows[i] then
-      local row, used = cmsgpack.unpack(rows[i]), {}
+      local row = cmsgpack.unpack(rows[i])
       local windows = row[8]
-      for j = 1, #windows do used[j] = window_load(windows[j]) end
-      accounts[missing[i]] = { row = row, used = used, dirty = false }
+      for j = 1, #windows do window_forget(windows[j]) end
+      accounts[missing[i]] = { row = row, dirty = false }
     end
   end
 end
@@ -36,22 +36,22 @@ local function readiness(account, permits, tokens)
   if row[4] and row[5] > at then
     at, smallest_at, cause = row[5], row[5], 'probe'
   end
-  local windows, used = row[8], account.used
+  local windows = row[8]
   -- Every request has a token at least, also one that does not say how many.
   if tokens < 1 then tokens = 1 end
   for i = 1, #windows do
     local window = windows[i]
-    local limit = window[3]
+    local limit, used = window[3], window[6]
     local amount = window_amount(window, permits, tokens)
-    if used[i] + amount > limit then
-      local ready = window_ready_at(window, used[i], amount)
+    if used + amount > limit then
+      local ready = window_ready_at(window, amount)
       if ready > at then
         at, cause, exceeds = ready, window, ready == FOREVER
       end
-      ready = window_ready_at(window, used[i], 1)
+      ready = window_ready_at(window, 1)
       if ready > smallest_at then smallest_at = ready end
-    elseif used[i] + 1 > limit then
-      local ready = window_ready_at(window, used[i], 1)
+    elseif used + 1 > limit then
+      local ready = window_ready_at(window, 1)
       if ready > smallest_at then smallest_at = ready end
     end
   end

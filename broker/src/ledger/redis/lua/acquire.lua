@@ -158,8 +158,7 @@ local function charge(ids, op, expires_at)
       for j = 1, #windows do
         local window = windows[j]
         local amount = window_amount(window, op[3], op[4])
-        account.used[j] = account.used[j]
-          + window_add(window, window_end(window, now, op[6], expires_at), amount)
+        window_add(window, window_end(window, now, op[6], expires_at), amount)
       end
       if row[4] then
         row[5] = expires_at

@@ -23,9 +23,11 @@ for _, account in ipairs(input[4]) do
   if generation >= row[1] then
     local windows = {}
     for i, limit in ipairs(account[2]) do
-      windows[i] = { limit[1], limit[2], limit[3], {}, epoch }
+      windows[i] = { limit[1], limit[2], limit[3], '', epoch, 0 }
       for _, old in ipairs(row[8]) do
-        if old[1] == limit[1] and old[2] == limit[2] then windows[i][4], windows[i][5] = old[4], old[5] end
+        if old[1] == limit[1] and old[2] == limit[2] then
+          windows[i][4], windows[i][5], windows[i][6] = old[4], old[5], old[6]
+        end
       end
     end
     row[1], row[8] = generation, windows

@@ -1,7 +1,18 @@
 -- Inspect: reads accounts as they stand.
 --
 -- KEYS: meta, accounts. ARGV: [1] clock (milliseconds; 0 for Redis' own), then ids of accounts.
--- Returns now, then a row or nothing for each.
+-- Returns now, then a row or nothing for each, with the entries of windows as lists of numbers.
+
+-- The row as broker/src/ledger/account.rs reads it.
+local function readable(packed)
+  local row = cmsgpack.unpack(packed)
+  for _, window in ipairs(row[8]) do
+    local entries, list = window[4], {}
+    for first = 1, #entries, 8 do list[#list + 1] = (struct.unpack(">d", entries, first)) end
+    window[4], window[6] = list, nil
+  end
+  return cmsgpack.pack(row)
+end
 
 local now = tonumber(ARGV[1])
 if now == 0 then
@@ -12,6 +23,6 @@ now = math.max(now, tonumber(redis.call('HGET', KEYS[1], 'now')) or 0)
 local answer = { string.format('%d', now) }
 for first = 2, #ARGV, 4000 do
   local rows = redis.call('HMGET', KEYS[2], unpack(ARGV, first, math.min(first + 3999, #ARGV)))
-  for i = 1, #rows do answer[#answer + 1] = rows[i] end
+  for i = 1, #rows do answer[#answer + 1] = rows[i] and readable(rows[i]) end
 end
 return answer

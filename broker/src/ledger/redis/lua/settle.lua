@@ -71,7 +71,7 @@ local function settle(shard, op)
     if not account then
       for j = 1, #op[7] do
         if string.sub(id, 1, 1) == op[7][j][1] then
-          account = { row = { 0, 0, '', false, 0, '', 0, {} }, used = {}, dirty = false }
+          account = { row = { 0, 0, '', false, 0, '', 0, {} }, dirty = false }
           accounts[id] = account
         end
       end
@@ -86,9 +86,9 @@ local function settle(shard, op)
         if change ~= 0 then
           local ends = window_end(window, granted_at, send_within, expires_at)
           if change > 0 then
-            account.used[j] = account.used[j] + window_add(window, ends, change)
+            window_add(window, ends, change)
           else
-            account.used[j] = account.used[j] - window_subtract(window, ends, -change)
+            window_subtract(window, ends, -change)
           end
           account.dirty = true
         end
@@ -128,8 +128,8 @@ local function renew(shard, op)
       for j = 1, #windows do
         if windows[j][2] == 0 and row[10] >= windows[j][5] then
           local amount = window_amount(windows[j], row[6], row[7])
-          account.used[j] = account.used[j] - window_subtract(windows[j], old, amount)
-            + window_add(windows[j], till, amount)
+          window_subtract(windows[j], old, amount)
+          window_add(windows[j], till, amount)
           account.dirty = true
         end
       end

@@ -1,4 +1,5 @@
--- Windows: { dimension, span, limit, { end, amount, end, amount, ... }, since }, ends ascending.
+-- Windows: { dimension, span, limit, entries, since, used }. Entries are one string, 16 bytes for each:
+-- end and amount as doubles, ends ascending; a full window is then neither unpacked nor packed again.
 -- The same as broker/src/ledger/window.rs, where the meaning of each field is written down.
 
 -- The first of the ascending instants that lies after `at`.
@@ -30,68 +31,74 @@ local function window_amount(window, permits, tokens)
   return tokens
 end
 
--- Forgets what has ended and returns what is used.
-local function window_load(window)
-  local entries, used, live = window[4], 0, 0
-  for i = 1, #entries, 2 do
-    if entries[i] > now then
-      used = used + entries[i + 1]
-      if live == 0 then live = i end
-    end
-  end
-  if live > 1 then
-    local kept = {}
-    for i = live, #entries do kept[i - live + 1] = entries[i] end
-    window[4] = kept
-  elseif live == 0 and #entries > 0 then
-    window[4] = {}
-  end
-  return used
+-- The end and the amount of the entry that begins at a byte.
+local function entry_at(entries, first)
+  local ends, amount = struct.unpack('>dd', entries, first)
+  return ends, amount
 end
 
--- The earliest instant at which `amount` fits, where `used` is used now.
-local function window_ready_at(window, used, amount)
+-- Forgets what has ended; what is left is what is used.
+local function window_forget(window)
+  local entries, first = window[4], 1
+  while first < #entries do
+    local ends, amount = entry_at(entries, first)
+    if ends > now then break end
+    window[6] = window[6] - amount
+    first = first + 16
+  end
+  if first > 1 then window[4] = string.sub(entries, first) end
+end
+
+-- The earliest instant at which `amount` fits.
+local function window_ready_at(window, amount)
   local limit = window[3]
   if amount <= 0 then return now end
   if amount > limit then return FOREVER end
-  local excess, at = used + amount - limit, now
-  local entries, i = window[4], 1
-  while excess > 0 and i < #entries do
-    at = entries[i]
-    excess = excess - entries[i + 1]
-    i = i + 2
+  local excess, at = window[6] + amount - limit, now
+  local entries, first = window[4], 1
+  while excess > 0 and first < #entries do
+    local ends, freed = entry_at(entries, first)
+    at = ends
+    excess = excess - freed
+    first = first + 16
   end
   return at
 end
 
--- Counts `amount` until `ends`; returns by how much the use grew.
+-- Counts `amount` until `ends`.
 local function window_add(window, ends, amount)
-  if amount <= 0 or ends <= now then return 0 end
+  if amount <= 0 or ends <= now then return end
   local entries = window[4]
-  local at = #entries
-  while at > 0 and entries[at - 1] > ends do at = at - 2 end
-  if at > 0 and entries[at - 1] == ends then
-    entries[at] = entries[at] + amount
-  else
-    table.insert(entries, at + 1, ends)
-    table.insert(entries, at + 2, amount)
+  local first = #entries - 15
+  local known, counted
+  while first > 0 do
+    known, counted = entry_at(entries, first)
+    if known <= ends then break end
+    first = first - 16
   end
-  return amount
+  window[6] = window[6] + amount
+  if first > 0 and known == ends then
+    window[4] = string.sub(entries, 1, first + 7) .. struct.pack('>d', counted + amount) .. string.sub(entries, first + 16)
+  elseif first + 15 == #entries then
+    window[4] = entries .. struct.pack('>dd', ends, amount)
+  else
+    window[4] = string.sub(entries, 1, first + 15) .. struct.pack('>dd', ends, amount) .. string.sub(entries, first + 16)
+  end
 end
 
--- Takes `amount` back from what counts until `ends`; returns by how much the use fell.
+-- Takes `amount` back from what counts until `ends`, never below nothing.
 local function window_subtract(window, ends, amount)
   local entries = window[4]
-  for i = 1, #entries, 2 do
-    if entries[i] == ends then
-      local taken = math.min(amount, entries[i + 1])
-      entries[i + 1] = entries[i + 1] - taken
-      if entries[i + 1] <= 0 then
-        table.remove(entries, i)
-        table.remove(entries, i)
-      end
-      return taken
+  for first = #entries - 15, 1, -16 do
+    local known, counted = entry_at(entries, first)
+    if known == ends then
+      local left = math.max(counted - amount, 0)
+      window[6] = window[6] - (counted - left)
+      local kept = left > 0 and struct.pack('>dd', ends, left) or ''
+      window[4] = string.sub(entries, 1, first - 1) .. kept .. string.sub(entries, first + 16)
+      return
+    elseif known < ends then
+      return
     end
   end
-  return 0
 end
