@@ -28,7 +28,9 @@ impl<'a> LeaseId<'a> {
         let (pool, rest) = id.split_once(':')?;
         let (shard, unique) = rest.rsplit_once(':')?;
         let digest = shard.split_once('/')?.0;
-        let plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        let plain = |text: &str| {
+            !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        };
         (!pool.is_empty() && plain(digest) && plain(unique)).then_some(Self { pool, shard, unique })
     }
 
@@ -83,7 +85,9 @@ mod tests {
 
     #[test]
     fn what_is_no_id_is_not_read() {
-        for text in ["", "lease", "a:b", "a:b:c", ":x/m:1", "p:x/m:", "p:x/m:1 2", "p:x\u{e9}/m:1", &"a".repeat(600)] {
+        for text in
+            ["", "lease", "a:b", "a:b:c", ":x/m:1", "p:x/m:", "p:x/m:1 2", "p:x\u{e9}/m:1", &"a".repeat(600)]
+        {
             assert_eq!(LeaseId::parse(text), None, "{text}");
         }
     }

@@ -22,7 +22,9 @@ pub async fn watch(broker: Arc<Broker>, config: Option<PathBuf>, files: Vec<Path
     let mut files = files;
     let mut seen = stamps(&files);
     let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-        tracing::warn!("SIGHUP cannot be listened for; the configuration is reloaded on changes of its files alone");
+        tracing::warn!(
+            "SIGHUP cannot be listened for; the configuration is reloaded on changes of its files alone"
+        );
         return;
     };
     let mut look = tokio::time::interval(LOOK_EVERY);

@@ -55,7 +55,8 @@ impl Failure {
 fn try_serve(args: &ServeArgs) -> Result<(), Failure> {
     start_logging(args)?;
     let loaded = config::load(&Sources::of_process(args.config.config.clone())).map_err(Failure::usage)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::failed)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::failed)?;
     let outcome = runtime.block_on(run(args, loaded));
     // What is still waiting for Redis would hold the process up.
     runtime.shutdown_timeout(Duration::from_millis(100));
@@ -88,8 +89,9 @@ async fn run(args: &ServeArgs, loaded: Loaded) -> Result<(), Failure> {
 }
 
 fn start_logging(args: &ServeArgs) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&args.log)
-        .map_err(|error| Failure::usage(format!("--log or KEYBROKER_LOG is not a level or directive: {error}")))?;
+    let filter = EnvFilter::try_new(&args.log).map_err(|error| {
+        Failure::usage(format!("--log or KEYBROKER_LOG is not a level or directive: {error}"))
+    })?;
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
@@ -101,9 +103,9 @@ fn start_logging(args: &ServeArgs) -> Result<(), Failure> {
 }
 
 async fn bind(addr: std::net::SocketAddr, setting: &str) -> Result<TcpListener, Failure> {
-    TcpListener::bind(addr)
-        .await
-        .map_err(|error| Failure::failed(format!("cannot listen on {addr}: {error}; choose another with {setting}")))
+    TcpListener::bind(addr).await.map_err(|error| {
+        Failure::failed(format!("cannot listen on {addr}: {error}; choose another with {setting}"))
+    })
 }
 
 async fn open_ledger(args: &ServeArgs) -> Result<Arc<dyn Ledger>, LedgerError> {

@@ -49,8 +49,8 @@ pub async fn run(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .map_err(io::Error::other)?;
-    let key_broker =
-        KeyBrokerServer::new(KeyBrokerService::new(broker.clone())).max_decoding_message_size(LARGEST_REQUEST);
+    let key_broker = KeyBrokerServer::new(KeyBrokerService::new(broker.clone()))
+        .max_decoding_message_size(LARGEST_REQUEST);
     let grpc = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .add_service(key_broker)
@@ -61,8 +61,10 @@ pub async fn run(
             TcpIncoming::from(listeners.grpc).with_nodelay(Some(true)),
             until_stopped(stopped.clone()),
         );
-    let http = axum::serve(listeners.http, http::router(broker.clone())).with_graceful_shutdown(until_stopped(stopped));
-    let servers = async { tokio::try_join!(async { grpc.await.map_err(io::Error::other) }, async { http.await }) };
+    let http = axum::serve(listeners.http, http::router(broker.clone()))
+        .with_graceful_shutdown(until_stopped(stopped));
+    let servers =
+        async { tokio::try_join!(async { grpc.await.map_err(io::Error::other) }, async { http.await }) };
     tokio::pin!(servers);
     tokio::select! {
         ended = &mut servers => return ended.map(|_| ()),

@@ -1,6 +1,12 @@
 //! The promise, with real processes: as many leases as the quota allows, never one more, never one
 //! less; judged by a fake Gemini that knows nothing of the broker.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that fails panics, and shows its figures"
+)]
+
 use std::{
     io::{BufRead, BufReader, Write},
     process::{ChildStdout, Command, Stdio},
@@ -78,7 +84,11 @@ async fn never_over_when_a_broker_and_a_worker_are_killed_midway_and_what_the_de
     let granted = answers.iter().filter(|answer| answer["granted"].is_string()).count();
     assert!(granted <= ALLOWED, "{granted} of {ALLOWED}");
     let used = used(&fleet.brokers[0]).await;
-    assert_eq!(used, vec![PER_MINUTE as i64; PROJECTS], "what the dead held is charged, and all quota is used");
+    assert_eq!(
+        used,
+        vec![PER_MINUTE as i64; PROJECTS],
+        "what the dead held is charged, and all quota is used"
+    );
     let sent = fleet.expect_exact_at_most(ALLOWED as u64);
     assert!(sent >= granted as u64, "{sent} arrived, {granted} were granted to the living");
 }
@@ -213,7 +223,8 @@ impl Fleet {
     fn expect_exact_at_most(&self, allowed: u64) -> u64 {
         let verdict = self.gemini.verdict();
         let requests = verdict.lines.iter().filter(|line| line.dimension == Dimension::Rpm);
-        let (sent, refused) = requests.fold((0, 0), |sum, line| (sum.0 + line.admitted, sum.1 + line.refused));
+        let (sent, refused) =
+            requests.fold((0, 0), |sum, line| (sum.0 + line.admitted, sum.1 + line.refused));
         assert!(verdict.exact, "{verdict:?}");
         assert_eq!(refused, 0);
         assert!(sent <= allowed);
@@ -224,7 +235,11 @@ impl Fleet {
 async fn used(broker: &BrokerProcess) -> Vec<i64> {
     let mut admin = AdminClient::connect(broker.url()).await.unwrap();
     let view = admin.inspect_pool(InspectPoolRequest::default()).await.unwrap().into_inner();
-    view.limits.iter().filter(|limit| limit.limit_name == "requests per minute").map(|limit| limit.used).collect()
+    view.limits
+        .iter()
+        .filter(|limit| limit.limit_name == "requests per minute")
+        .map(|limit| limit.used)
+        .collect()
 }
 
 async fn sleep_until(unix_ms: u64) {

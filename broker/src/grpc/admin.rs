@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use keybroker_proto::v1::{
-    BrokerCounters, Cooldown, InspectPoolRequest, InspectPoolResponse, KeyStatus, LimitStatus, Tier as WireTier,
-    admin_server::Admin,
+    BrokerCounters, Cooldown, InspectPoolRequest, InspectPoolResponse, KeyStatus, LimitStatus,
+    Tier as WireTier, admin_server::Admin,
 };
 use tonic::{Request, Response, Status};
 
@@ -29,7 +29,10 @@ impl AdminService {
 
 #[tonic::async_trait]
 impl Admin for AdminService {
-    async fn inspect_pool(&self, request: Request<InspectPoolRequest>) -> Result<Response<InspectPoolResponse>, Status> {
+    async fn inspect_pool(
+        &self,
+        request: Request<InspectPoolRequest>,
+    ) -> Result<Response<InspectPoolResponse>, Status> {
         let name = request.into_inner().pool;
         let unknown_pool = || status::unknown_pool(&name, &self.broker.pool_names());
         let pool = self.broker.pool(&name).ok_or_else(unknown_pool)?;

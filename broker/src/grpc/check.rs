@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use keybroker_proto::v1::{AcquireRequest, LeaseReport, Tier, lease_report::Outcome as WireOutcome, transport_error::Kind};
+use keybroker_proto::v1::{
+    AcquireRequest, LeaseReport, Tier, lease_report::Outcome as WireOutcome, transport_error::Kind,
+};
 use tonic::Status;
 
 use super::status::bad_request;
@@ -46,7 +48,10 @@ impl Faults {
 pub(super) fn wish(request: &AcquireRequest, faults: &mut Faults) -> Wish {
     let model = request.model.strip_prefix("models/").unwrap_or(&request.model);
     if model.is_empty() {
-        faults.add("model", "is empty; name the Gemini model that will be called, such as \"gemini-2.5-flash\"");
+        faults.add(
+            "model",
+            "is empty; name the Gemini model that will be called, such as \"gemini-2.5-flash\"",
+        );
     } else {
         let right = is_model_name(model) && model.len() <= LONGEST_NAME && !model.contains('#');
         faults.check(right, "model", "is not a model id; write 1 to 128 letters, digits and . _ - / :");
@@ -54,7 +59,11 @@ pub(super) fn wish(request: &AcquireRequest, faults: &mut Faults) -> Wish {
     let tokens = request.input_tokens;
     faults.check((0..=MOST_TOKENS).contains(&tokens), "input_tokens", "is out of range; write 0 to 10^12");
     let permits = request.permits.unwrap_or(1);
-    faults.check((1..=MOST_PERMITS).contains(&permits), "permits", format!("is {permits}; write 1 to {MOST_PERMITS}"));
+    faults.check(
+        (1..=MOST_PERMITS).contains(&permits),
+        "permits",
+        format!("is {permits}; write 1 to {MOST_PERMITS}"),
+    );
     let ttl = ttl(request.ttl.as_ref(), faults);
     let wait = request.wait.as_ref().map_or(Some(Duration::ZERO), duration);
     faults.check(wait.is_some_and(|wait| wait <= MOST_WAIT), "wait", "is out of range; write 0s to 600s");
@@ -66,10 +75,18 @@ pub(super) fn wish(request: &AcquireRequest, faults: &mut Faults) -> Wish {
         ("constraints.exclude_key_ids", &constraints.exclude_key_ids),
         ("constraints.exclude_projects", &constraints.exclude_projects),
     ] {
-        faults.check(list.len() <= MOST_EXCLUDED, field, format!("names {}; at most {MOST_EXCLUDED}", list.len()));
+        faults.check(
+            list.len() <= MOST_EXCLUDED,
+            field,
+            format!("names {}; at most {MOST_EXCLUDED}", list.len()),
+        );
     }
     let tier = Tier::try_from(constraints.tier);
-    faults.check(tier.is_ok(), "constraints.tier", "is not a tier; write TIER_FREE or TIER_PAID, or leave it out");
+    faults.check(
+        tier.is_ok(),
+        "constraints.tier",
+        "is not a tier; write TIER_FREE or TIER_PAID, or leave it out",
+    );
     Wish {
         quota_model: model.to_owned(),
         input_tokens: tokens,
@@ -89,7 +106,11 @@ fn check_labels(request: &AcquireRequest, faults: &mut Faults) {
         (1..=longest_name).contains(&name.len()) && value.len() <= longest_value
     };
     let right = request.labels.len() <= MOST_LABELS && request.labels.iter().all(short);
-    faults.check(right, "labels", "are too many or too long; at most 16, names of 1 to 63 bytes, values to 256 bytes");
+    faults.check(
+        right,
+        "labels",
+        "are too many or too long; at most 16, names of 1 to 63 bytes, values to 256 bytes",
+    );
 }
 
 /// Checks a lease's time to live.
@@ -122,7 +143,10 @@ fn outcome<'a>(report: &'a LeaseReport, field: &str, faults: &mut Faults) -> Opt
         Some(WireOutcome::HttpError(error)) => {
             let status = u16::try_from(error.status).ok().filter(|status| (100..=599).contains(status));
             if status.is_none() {
-                faults.add(format!("{field}.http_error.status"), format!("is {}; write 100 to 599", error.status));
+                faults.add(
+                    format!("{field}.http_error.status"),
+                    format!("is {}; write 100 to 599", error.status),
+                );
             }
             let body = &error.body[..error.body.len().min(MAX_BODY)];
             let retry_after = error.retry_after.as_ref().and_then(duration);
@@ -135,7 +159,10 @@ fn outcome<'a>(report: &'a LeaseReport, field: &str, faults: &mut Faults) -> Opt
                 Kind::Reset => TransportKind::Reset,
                 Kind::Cancelled => TransportKind::Cancelled,
                 Kind::Unspecified => {
-                    faults.add(format!("{field}.transport_error.kind"), "is not set; write CONNECT, TIMEOUT, RESET or CANCELLED");
+                    faults.add(
+                        format!("{field}.transport_error.kind"),
+                        "is not set; write CONNECT, TIMEOUT, RESET or CANCELLED",
+                    );
                     return None;
                 }
             };

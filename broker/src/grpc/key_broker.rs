@@ -48,7 +48,8 @@ impl KeyBroker for KeyBrokerService {
         let request = request.into_inner();
         let mut faults = Faults::default();
         let mut wish = check::wish(&request, &mut faults);
-        let earlier = request.settle.as_ref().and_then(|earlier| check::report(earlier, "settle", &mut faults));
+        let earlier =
+            request.settle.as_ref().and_then(|earlier| check::report(earlier, "settle", &mut faults));
         faults.into_result()?;
         let unknown_pool = || status::unknown_pool(&request.pool, &self.broker.pool_names());
         let pool = self.broker.pool(&request.pool).ok_or_else(unknown_pool)?;
@@ -75,7 +76,8 @@ impl KeyBroker for KeyBrokerService {
             faults.add("reports", format!("are {count}; send 1 to {MOST_REPORTS}"));
         }
         let checked = |(index, report)| check::report(report, &format!("reports[{index}]"), &mut faults);
-        let reports: Vec<_> = request.reports.iter().take(MOST_REPORTS).enumerate().filter_map(checked).collect();
+        let reports: Vec<_> =
+            request.reports.iter().take(MOST_REPORTS).enumerate().filter_map(checked).collect();
         faults.into_result()?;
         // All at once: they share the batches of group commit.
         let mut settling = Vec::with_capacity(reports.len());

@@ -19,16 +19,23 @@ pub(super) fn status(code: Code, reason: ErrorReason, message: impl Into<String>
 
 /// Bad fields, each with what is wrong and the fix.
 pub(super) fn bad_request(violations: Vec<(String, String)>) -> Status {
-    let list = violations.iter().map(|(field, wrong)| format!("{field} {wrong}")).collect::<Vec<_>>().join("; ");
+    let list =
+        violations.iter().map(|(field, wrong)| format!("{field} {wrong}")).collect::<Vec<_>>().join("; ");
     let mut details = details(ErrorReason::InvalidField, HashMap::new());
-    let field = |(field, wrong)| FieldViolation { field, description: wrong, reason: String::new(), localized_message: None };
+    let field = |(field, wrong)| FieldViolation {
+        field,
+        description: wrong,
+        reason: String::new(),
+        localized_message: None,
+    };
     details.set_bad_request(violations.into_iter().map(field).collect::<Vec<_>>());
     Status::with_error_details(Code::InvalidArgument, list, details)
 }
 
 /// A pool that is not configured.
 pub(super) fn unknown_pool(pool: &str, known: &[String]) -> Status {
-    let message = format!("pool {:?} is not configured; configured are: {}", pool_name(pool), known.join(", "));
+    let message =
+        format!("pool {:?} is not configured; configured are: {}", pool_name(pool), known.join(", "));
     status(Code::NotFound, ErrorReason::UnknownPool, message)
 }
 
@@ -42,8 +49,12 @@ pub(super) fn of_acquire(error: &AcquireError) -> Status {
     match error {
         AcquireError::Refused(refusal) => refused(refusal),
         AcquireError::Never(refusal) => never(refusal),
-        AcquireError::NoKey(message) => status(Code::FailedPrecondition, ErrorReason::NoUsableKey, message.clone()),
-        AcquireError::TooManyModels(_) => bad_request(vec![("model".to_owned(), format!("cannot be leased for: {error}"))]),
+        AcquireError::NoKey(message) => {
+            status(Code::FailedPrecondition, ErrorReason::NoUsableKey, message.clone())
+        }
+        AcquireError::TooManyModels(_) => {
+            bad_request(vec![("model".to_owned(), format!("cannot be leased for: {error}"))])
+        }
         AcquireError::Ledger(error) => of_ledger(error),
         AcquireError::Overloaded => {
             let mut details = details(ErrorReason::Overloaded, HashMap::new());
@@ -51,7 +62,9 @@ pub(super) fn of_acquire(error: &AcquireError) -> Status {
             Status::with_error_details(Code::ResourceExhausted, error.to_string(), details)
         }
         AcquireError::ShuttingDown => shutting_down(),
-        AcquireError::ShardLost => status(Code::Unavailable, ErrorReason::LedgerUnavailable, error.to_string()),
+        AcquireError::ShardLost => {
+            status(Code::Unavailable, ErrorReason::LedgerUnavailable, error.to_string())
+        }
         AcquireError::ForeignKey => status(Code::Unavailable, ErrorReason::LedgerChanged, error.to_string()),
     }
 }
@@ -108,7 +121,11 @@ fn never(refusal: &Refusal) -> Status {
 }
 
 fn violation(refusal: &Refusal) -> QuotaViolation {
-    QuotaViolation { subject: refusal.subject.clone(), description: refusal.message.clone(), ..QuotaViolation::default() }
+    QuotaViolation {
+        subject: refusal.subject.clone(),
+        description: refusal.message.clone(),
+        ..QuotaViolation::default()
+    }
 }
 
 fn details(reason: ErrorReason, metadata: HashMap<String, String>) -> ErrorDetails {

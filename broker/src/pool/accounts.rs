@@ -83,12 +83,19 @@ pub fn serves(project: &Project, tier: WireTier) -> bool {
 }
 
 /// The shard of a quota model and tier; none if no key is of that tier.
-pub fn shard_spec(pool: &Pool, shard: &str, quota_model: &str, tier: WireTier, generation: i64) -> Option<ShardSpec> {
+pub fn shard_spec(
+    pool: &Pool,
+    shard: &str,
+    quota_model: &str,
+    tier: WireTier,
+    generation: i64,
+) -> Option<ShardSpec> {
     let mut spec =
         ShardSpec { shard: shard.to_owned(), generation, accounts: Vec::new(), candidates: Vec::new() };
     for project in pool.projects.iter().filter(|project| serves(project, tier) && !project.keys.is_empty()) {
         let limits = limits_with_counts(&pool.limits_for(project, quota_model));
-        spec.accounts.push(AccountSpec { id: AccountOf::ProjectModel(&project.id, quota_model).id(), limits });
+        spec.accounts
+            .push(AccountSpec { id: AccountOf::ProjectModel(&project.id, quota_model).id(), limits });
         for key in &project.keys {
             let limits = key.limits_for(quota_model);
             if !limits.is_empty() {

@@ -6,8 +6,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::ledger::{
-    Acquire, AcquireState, Acquired, Batch, Ledger, LedgerError, Millis, Renew, Renewed, Reply, Settle, Settled, calendar::Calendar,
-    shard::REBASE_AT,
+    Acquire, AcquireState, Acquired, Batch, Ledger, LedgerError, Millis, Renew, Renewed, Reply, Settle,
+    Settled, calendar::Calendar, shard::REBASE_AT,
 };
 
 /// The most operations in one call: it bounds how long the ledger is busy with one pool.
@@ -54,7 +54,11 @@ impl Committer {
     ///
     /// # Errors
     /// If the ledger gave no answer; the lease may then have been granted.
-    pub(super) async fn acquire(&self, shard: Arc<str>, op: Acquire) -> Result<(Acquired, Millis), CommitError> {
+    pub(super) async fn acquire(
+        &self,
+        shard: Arc<str>,
+        op: Acquire,
+    ) -> Result<(Acquired, Millis), CommitError> {
         self.ask(|answer| Job::Acquire(shard, op, answer)).await
     }
 

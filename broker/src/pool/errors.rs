@@ -53,7 +53,9 @@ pub enum AcquireError {
     #[error("{0}")]
     NoKey(String),
     /// The pool leases for too many different models.
-    #[error("this pool already leases for {0} different models; map model ids to quota models under [model_aliases]")]
+    #[error(
+        "this pool already leases for {0} different models; map model ids to quota models under [model_aliases]"
+    )]
     TooManyModels(usize),
     /// The ledger gave no answer.
     #[error("{0}")]
@@ -108,12 +110,18 @@ impl AcquireError {
         let Acquired(_, at, account, what) = answer;
         let subject = account_name(pool, account);
         let (reason, cause) = if let Some(limit) = what.strip_prefix("exceeds:") {
-            (RefusalReason::RequestExceedsLimit, format!("the request is larger than the limit of {}", limit_in_words(limit)))
+            (
+                RefusalReason::RequestExceedsLimit,
+                format!("the request is larger than the limit of {}", limit_in_words(limit)),
+            )
         } else if let Some(block) = what.strip_prefix("block:") {
             let reason = if *at >= FOREVER { RefusalReason::NoUsableKey } else { RefusalReason::CoolingDown };
             (reason, format!("cooling down ({block})"))
         } else if what == "probe" {
-            (RefusalReason::CoolingDown, "one lease is out alone to find out whether a cooldown is over".to_owned())
+            (
+                RefusalReason::CoolingDown,
+                "one lease is out alone to find out whether a cooldown is over".to_owned(),
+            )
         } else if what == "none" {
             (RefusalReason::NoUsableKey, "the constraints of the request leave no key".to_owned())
         } else {
@@ -123,7 +131,9 @@ impl AcquireError {
         let retry_after = duration(at - now);
         let ending = match reason {
             _ if *at < FOREVER => format!("; a lease can be given in {retry_after:?}"),
-            RefusalReason::RequestExceedsLimit => "; it can never be granted: make the request smaller, or raise the limit".to_owned(),
+            RefusalReason::RequestExceedsLimit => {
+                "; it can never be granted: make the request smaller, or raise the limit".to_owned()
+            }
             _ => "; it stays so until an operator acts".to_owned(),
         };
         let message = format!("no key can serve this request: {of_subject}{cause}{ending}");

@@ -88,7 +88,10 @@ impl Pool {
             tier: project.tier,
             available: !is_blocked(AccountOf::Key(&key.fingerprint))
                 && !is_blocked(AccountOf::Project(&project.id))
-                && !project.billing_account.as_deref().is_some_and(|account| is_blocked(AccountOf::Billing(account))),
+                && !project
+                    .billing_account
+                    .as_deref()
+                    .is_some_and(|account| is_blocked(AccountOf::Billing(account))),
         };
         let mut keys: Vec<KeyView> = self.keys.values().map(key_view).collect();
         keys.sort_by(|a, b| a.key_id.cmp(&b.key_id));
@@ -102,7 +105,8 @@ impl Pool {
     }
 
     fn account_ids(&self) -> Vec<String> {
-        let models: BTreeSet<String> = self.models.read().expect("no holder of this lock panics").iter().cloned().collect();
+        let models: BTreeSet<String> =
+            self.models.read().expect("no holder of this lock panics").iter().cloned().collect();
         let mut ids = BTreeSet::new();
         for (key, project) in self.keys.values() {
             ids.insert(AccountOf::Key(&key.fingerprint).id());

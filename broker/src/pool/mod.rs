@@ -140,15 +140,20 @@ impl Pool {
     ///
     /// # Errors
     /// The reason why there is none.
-    pub async fn acquire(&self, wish: &Wish, drained: impl Future<Output = ()>) -> Result<Grant, AcquireError> {
+    pub async fn acquire(
+        &self,
+        wish: &Wish,
+        drained: impl Future<Output = ()>,
+    ) -> Result<Grant, AcquireError> {
         let mut drained = std::pin::pin!(drained);
         let started = Instant::now();
         let deadline = started + wish.wait;
         let mut waiting = None;
         loop {
-            let asked = Instant::now();
+            // The first time nothing was waited for yet.
+            let waited = if waiting.is_some() { started.elapsed() } else { Duration::ZERO };
             let freed = self.freed.notified();
-            let refusal = match self.acquire_once(wish, asked - started).await {
+            let refusal = match self.acquire_once(wish, waited).await {
                 Err(AcquireError::Refused(refusal)) => refusal,
                 Ok(grant) => {
                     self.stats.granted();
@@ -217,10 +222,14 @@ impl Pool {
         }
         let project = self.config.projects.iter().find(|project| project.id == wish.project);
         let project = project.filter(|project| serves(project, wish.tier));
-        let keys: Vec<String> = project.iter().flat_map(|project| &project.keys).map(|key| key.id.clone()).collect();
+        let keys: Vec<String> =
+            project.iter().flat_map(|project| &project.keys).map(|key| key.id.clone()).collect();
         if keys.is_empty() {
             let name = &self.config.name;
-            return Err(AcquireError::NoKey(format!("pool {name} has no key of project {} that may be used", wish.project)));
+            return Err(AcquireError::NoKey(format!(
+                "pool {name} has no key of project {} that may be used",
+                wish.project
+            )));
         }
         Ok(keys)
     }
@@ -228,7 +237,8 @@ impl Pool {
     fn excluded(&self, wish: &Wish) -> Vec<String> {
         let mut excluded = wish.exclude_key_ids.clone();
         if !wish.exclude_projects.is_empty() {
-            let of_projects = self.config.projects.iter().filter(|project| wish.exclude_projects.contains(&project.id));
+            let of_projects =
+                self.config.projects.iter().filter(|project| wish.exclude_projects.contains(&project.id));
             excluded.extend(of_projects.flat_map(|project| &project.keys).map(|key| key.id.clone()));
         }
         excluded
@@ -277,8 +287,16 @@ impl Pool {
     ///
     /// # Errors
     /// If the lease is not known, was settled or has expired.
-    pub async fn renew(&self, id: LeaseId<'_>, ttl: Option<Duration>) -> Result<(Millis, Duration), RenewError> {
-        let op = Renew { lease: id.unique.to_owned(), shard: 0, ttl: millis(ttl.unwrap_or(self.config.lease_ttl)) };
+    pub async fn renew(
+        &self,
+        id: LeaseId<'_>,
+        ttl: Option<Duration>,
+    ) -> Result<(Millis, Duration), RenewError> {
+        let op = Renew {
+            lease: id.unique.to_owned(),
+            shard: 0,
+            ttl: millis(ttl.unwrap_or(self.config.lease_ttl)),
+        };
         let (answer, now) = self.committer.renew(id.shard.into(), op).await?;
         match answer.0 {
             RenewState::Renewed => Ok((answer.1, duration(answer.1 - now))),

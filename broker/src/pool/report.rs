@@ -152,7 +152,8 @@ impl Reported {
         };
         let retry_after = parts.next().and_then(|wait| wait.parse().ok()).map(Duration::from_millis);
         let name = parts.next().unwrap_or_default();
-        let signal = Signal::ALL.into_iter().find(|signal| signal.as_str() == name).unwrap_or(Signal::NotSent);
+        let signal =
+            Signal::ALL.into_iter().find(|signal| signal.as_str() == name).unwrap_or(Signal::NotSent);
         let message = "this lease was reported before; that advice stands".to_owned();
         Self { state: SettleState::Already, action, retry_after, signal, message }
     }
@@ -165,7 +166,8 @@ impl Reported {
             action: decision.advice.action,
             retry_after: decision.advice.retry_after,
             signal: decision.signal,
-            message: "no such lease is known: it was never granted here, or it was forgotten after its time".to_owned(),
+            message: "no such lease is known: it was never granted here, or it was forgotten after its time"
+                .to_owned(),
         }
     }
 }

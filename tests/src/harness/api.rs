@@ -3,9 +3,9 @@
 use std::{collections::HashMap, time::Duration};
 
 use keybroker_proto::v1::{
-    AcquireRequest, AcquireResponse, HttpError, InspectPoolRequest, InspectPoolResponse, Lease, LeaseReport, NotSent,
-    RenewRequest, RenewResponse, ReportRequest, ReportResult, Success, Usage, admin_client::AdminClient,
-    key_broker_client::KeyBrokerClient, lease_report::Outcome,
+    AcquireRequest, AcquireResponse, HttpError, InspectPoolRequest, InspectPoolResponse, Lease, LeaseReport,
+    NotSent, RenewRequest, RenewResponse, ReportRequest, ReportResult, Success, Usage,
+    admin_client::AdminClient, key_broker_client::KeyBrokerClient, lease_report::Outcome,
 };
 use tonic::{Status, transport::Channel};
 use tonic_types::StatusExt;
@@ -121,7 +121,9 @@ pub fn wire(duration: Duration) -> prost_types::Duration {
 
 /// A time from the wire.
 pub fn time(duration: Option<prost_types::Duration>) -> Duration {
-    duration.and_then(|duration| Duration::try_from(duration).ok()).expect("a time of nought or more is there")
+    duration
+        .and_then(|duration| Duration::try_from(duration).ok())
+        .expect("a time of nought or more is there")
 }
 
 /// Reports that a request succeeded, with as many input tokens.

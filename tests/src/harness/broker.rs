@@ -58,7 +58,15 @@ impl BrokerOptions {
             }
         }
         command
-            .args(["serve", "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--log-format", "json"])
+            .args([
+                "serve",
+                "--grpc-addr",
+                "127.0.0.1:0",
+                "--http-addr",
+                "127.0.0.1:0",
+                "--log-format",
+                "json",
+            ])
             .args(&self.args)
             .envs(self.env.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         command
@@ -73,7 +81,8 @@ impl BrokerProcess {
     pub fn start(options: &BrokerOptions) -> io::Result<Self> {
         let mut process =
             Process::start("keybroker", options.command().stdout(Stdio::null()).stderr(Stdio::piped()))?;
-        let stderr = process.child().stderr.take().ok_or_else(|| io::Error::other("standard error is piped"))?;
+        let stderr =
+            process.child().stderr.take().ok_or_else(|| io::Error::other("standard error is piped"))?;
         let log = Arc::new(Mutex::new(String::new()));
         let (serving, served) = mpsc::channel();
         std::thread::spawn({
@@ -97,7 +106,8 @@ impl BrokerProcess {
     pub fn run_to_end(options: &BrokerOptions, at_most: Duration) -> io::Result<(Option<i32>, String)> {
         let mut process =
             Process::start("keybroker", options.command().stdout(Stdio::null()).stderr(Stdio::piped()))?;
-        let stderr = process.child().stderr.take().ok_or_else(|| io::Error::other("standard error is piped"))?;
+        let stderr =
+            process.child().stderr.take().ok_or_else(|| io::Error::other("standard error is piped"))?;
         let reader = std::thread::spawn(move || {
             let mut text = String::new();
             let _ = BufReader::new(stderr).read_to_string(&mut text);

@@ -25,12 +25,21 @@ const MINUTE: &[u8] = br#""details":[{"@type":"type.googleapis.com/google.rpc.Qu
 
 /// A 429 for the minute with these bytes in its message.
 fn minute_429(message: &[u8]) -> Vec<u8> {
-    [br#"{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","#, MINUTE, br#","message":""#, message, br#""}}"#].concat()
+    [
+        br#"{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","#,
+        MINUTE,
+        br#","message":""#,
+        message,
+        br#""}}"#,
+    ]
+    .concat()
 }
 
 async fn signal_of(rig: &Rig, status: i32, body: Vec<u8>) -> Signal {
-    let lease = rig.api.acquire(keybroker_tests::harness::api::ask("gemini-body")).await.expect("a lease is free");
-    let result = rig.api.report(answered(&lease.lease_id, status, body)).await.expect("the report is answered");
+    let lease =
+        rig.api.acquire(keybroker_tests::harness::api::ask("gemini-body")).await.expect("a lease is free");
+    let result =
+        rig.api.report(answered(&lease.lease_id, status, body)).await.expect("the report is answered");
     assert_eq!(result.state(), SettleState::Settled);
     result.advice.expect("there is advice").signal()
 }
@@ -54,7 +63,9 @@ async fn invalid_utf_8_in_an_error_body_does_not_hide_what_it_says(backing: Back
 async fn a_body_of_random_bytes_penalises_nobody(backing: Backing) {
     let mut rig = Rig::start(backing, CONFIG).await;
     let noise: Vec<u8> = (0..MEBIBYTE).map(|_| rand::random()).collect();
-    for (status, signal) in [(400, Signal::RequestFault), (500, Signal::ServerFault), (503, Signal::ModelOverloaded)] {
+    for (status, signal) in
+        [(400, Signal::RequestFault), (500, Signal::ServerFault), (503, Signal::ModelOverloaded)]
+    {
         assert_eq!(signal_of(&rig, status, noise.clone()).await, signal);
     }
     assert!(rig.api.inspect().await.cooldowns.is_empty());
@@ -67,7 +78,8 @@ async fn a_report_too_large_to_be_read_leaves_its_lease_open(backing: Backing) {
     let status = rig.api.report(answered(&lease.lease_id, 500, vec![b'x'; 16 * MEBIBYTE])).await;
     let status = status.expect_err("16 MiB are not read");
     assert!(matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted), "{status:?}");
-    let result = rig.api.report(answered(&lease.lease_id, 500, "short")).await.expect("the report is answered");
+    let result =
+        rig.api.report(answered(&lease.lease_id, 500, "short")).await.expect("the report is answered");
     assert_eq!(result.state(), SettleState::Settled);
     rig.still_serves().await;
 }

@@ -49,7 +49,10 @@ fn a_broker_without_keys_ends_with_code_2_and_names_every_variable_it_looked_at(
 async fn malformed_and_duplicate_keys_are_named_masked_and_skipped_and_the_others_serve() {
     let folder = folder();
     let options = with_data(&folder)
-        .env("GEMINI_API_KEYS", "test-key-good-1111,test key broken-2222,test-key-good-1111,test-key-quoted\"-3333")
+        .env(
+            "GEMINI_API_KEYS",
+            "test-key-good-1111,test key broken-2222,test-key-good-1111,test-key-quoted\"-3333",
+        )
         .env("GEMINI_KEYS", "test-key-good-4444,tiny");
     let broker = BrokerProcess::start(&options).expect("two good keys are enough");
     let api = Api::connect(broker.url()).await;
@@ -63,7 +66,8 @@ async fn malformed_and_duplicate_keys_are_named_masked_and_skipped_and_the_other
 
     let log = broker.log();
     let warned = |parts: &[&str]| {
-        let found = log.lines().any(|line| line.contains("WARN") && parts.iter().all(|part| line.contains(part)));
+        let found =
+            log.lines().any(|line| line.contains("WARN") && parts.iter().all(|part| line.contains(part)));
         assert!(found, "no warning with {parts:?} in:\n{log}");
     };
     warned(&["GEMINI_API_KEYS entry 2", "…2222", "whitespace", "skipped"]);
@@ -106,7 +110,8 @@ keys = [ { secret = "test-key-three-faults-1", weight = 5000 } ]
     assert_eq!(code, Some(2), "{text}");
     assert!(text.contains("the configuration has 3 faults"), "{text}");
     for (line, place) in [(4, "send_within"), (8, "tier"), (9, "weight")] {
-        let named = text.lines().any(|fault| fault.contains(&format!("keys.toml:{line}")) && fault.contains(place));
+        let named =
+            text.lines().any(|fault| fault.contains(&format!("keys.toml:{line}")) && fault.contains(place));
         assert!(named, "{place} of line {line} is not named:\n{text}");
     }
     assert!(!text.contains("three-faults-1"), "{text}");

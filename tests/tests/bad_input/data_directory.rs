@@ -14,7 +14,8 @@ fn refused(data_dir: &std::path::Path) -> String {
     let options = BrokerOptions::default()
         .env("GEMINI_API_KEYS", "test-key-good-1111")
         .arg("--data-dir", data_dir.display().to_string());
-    let (code, text) = BrokerProcess::run_to_end(&options, Duration::from_secs(10)).expect("it ends by itself");
+    let (code, text) =
+        BrokerProcess::run_to_end(&options, Duration::from_secs(10)).expect("it ends by itself");
     assert_eq!(code, Some(1), "{text}");
     assert!(!text.contains("panicked"), "{text}");
     text

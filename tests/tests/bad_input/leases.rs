@@ -33,7 +33,8 @@ fn never_granted(lease_id: &str) -> String {
 async fn an_unknown_lease_is_said_to_be_unknown_and_changes_nothing(backing: Backing) {
     let mut rig = Rig::start(backing, CONFIG).await;
     let unknown = never_granted(&rig.api.lease().await.lease_id);
-    for report in [succeeded(&unknown, 5), not_sent(&unknown), answered(&unknown, 403, "reported as leaked")] {
+    for report in [succeeded(&unknown, 5), not_sent(&unknown), answered(&unknown, 403, "reported as leaked")]
+    {
         let result = rig.api.report(report).await.expect("a report is answered");
         assert_eq!(result.state(), SettleState::UnknownLease);
         assert_eq!(result.lease_id, unknown);
@@ -53,7 +54,8 @@ async fn a_lease_of_another_pool_is_unknown_and_that_pool_keeps_its_own(backing:
         let foreign = lease.lease_id.replacen("default", pool, 1);
         let result = rig.api.report(not_sent(&foreign)).await.expect("a report is answered");
         assert_eq!(result.state(), SettleState::UnknownLease, "{pool}");
-        let status = rig.api.renew(&foreign, wire(Duration::from_secs(60))).await.expect_err("there is no lease");
+        let status =
+            rig.api.renew(&foreign, wire(Duration::from_secs(60))).await.expect_err("there is no lease");
         assert_eq!(Details::of(&status).reason, "UNKNOWN_LEASE_ID", "{pool}");
     }
     let result = rig.api.report(not_sent(&lease.lease_id)).await.expect("the lease itself is untouched");
@@ -79,7 +81,8 @@ async fn a_text_that_is_no_lease_id_is_refused_and_names_its_place(backing: Back
         let status = rig.api.report_all(reports).await.expect_err("one of them cannot be read");
         assert_eq!(status.code(), Code::InvalidArgument, "{garbage}: {status:?}");
         assert_eq!(Details::of(&status).field_names(), ["reports[1].lease_id"]);
-        let status = rig.api.renew(garbage, wire(Duration::from_secs(60))).await.expect_err("it cannot be read");
+        let status =
+            rig.api.renew(garbage, wire(Duration::from_secs(60))).await.expect_err("it cannot be read");
         assert_eq!(Details::of(&status).field_names(), ["lease_id"]);
         let request = AcquireRequest { settle: Some(not_sent(garbage)), ..ask(MODEL) };
         let status = rig.api.acquire(request).await.expect_err("it cannot be read");
@@ -96,12 +99,17 @@ async fn a_text_that_is_no_lease_id_is_refused_and_names_its_place(backing: Back
 async fn a_lease_reported_again_gets_the_same_advice_and_nothing_is_counted_twice(backing: Backing) {
     let mut rig = Rig::start(backing, CONFIG).await;
     let used = "input tokens per minute";
-    let granted = rig.api.acquire(AcquireRequest { input_tokens: 100, ..ask(MODEL) }).await.expect("a lease is free");
+    let granted =
+        rig.api.acquire(AcquireRequest { input_tokens: 100, ..ask(MODEL) }).await.expect("a lease is free");
     let first = rig.api.report(succeeded(&granted.lease_id, 40)).await.expect("a report is answered");
     assert_eq!(first.state(), SettleState::Settled);
     assert_eq!(rig.api.used("alpha", used).await, 40);
     // Whatever is said the second time, the first report stands.
-    for again in [succeeded(&granted.lease_id, 90), not_sent(&granted.lease_id), answered(&granted.lease_id, 403, "reported as leaked")] {
+    for again in [
+        succeeded(&granted.lease_id, 90),
+        not_sent(&granted.lease_id),
+        answered(&granted.lease_id, 403, "reported as leaked"),
+    ] {
         let result = rig.api.report(again).await.expect("a report is answered");
         assert_eq!(result.state(), SettleState::AlreadySettled);
         let advice = result.advice.expect("there is advice");
@@ -116,7 +124,10 @@ async fn a_lease_reported_again_gets_the_same_advice_and_nothing_is_counted_twic
     let again = rig.api.report(fault()).await.expect("a report is answered");
     assert_eq!(again.state(), SettleState::AlreadySettled);
     let again = again.advice.expect("there is advice");
-    assert_eq!((again.action(), again.signal(), again.retry_after), (first.action(), first.signal(), first.retry_after));
+    assert_eq!(
+        (again.action(), again.signal(), again.retry_after),
+        (first.action(), first.signal(), first.retry_after)
+    );
     assert_eq!((first.action(), first.signal()), (Action::RetryAfter, Signal::ModelOverloaded));
     rig.still_serves().await;
 }
@@ -125,8 +136,12 @@ async fn a_lease_that_has_ended_cannot_be_renewed(backing: Backing) {
     let mut rig = Rig::start(backing, CONFIG).await;
     let lease = rig.api.lease().await;
     rig.api.report(succeeded(&lease.lease_id, 1)).await.expect("a report is answered");
-    let status = rig.api.renew(&lease.lease_id, wire(Duration::from_secs(60))).await.expect_err("it was reported");
-    assert_eq!((status.code(), Details::of(&status).reason.as_str()), (Code::FailedPrecondition, "LEASE_ENDED"));
+    let status =
+        rig.api.renew(&lease.lease_id, wire(Duration::from_secs(60))).await.expect_err("it was reported");
+    assert_eq!(
+        (status.code(), Details::of(&status).reason.as_str()),
+        (Code::FailedPrecondition, "LEASE_ENDED")
+    );
     rig.still_serves().await;
 }
 

@@ -73,7 +73,12 @@ fn a_redis_that_is_too_old_is_named_with_its_version_and_the_one_that_is_needed(
 
 #[test]
 fn a_redis_url_that_is_none_is_refused_at_once_with_the_setting_to_correct() {
-    for url in ["not a url", "http://127.0.0.1:6379", "redis://:wrong-password@", "redis://:wrong-password@host:notaport"] {
+    for url in [
+        "not a url",
+        "http://127.0.0.1:6379",
+        "redis://:wrong-password@",
+        "redis://:wrong-password@host:notaport",
+    ] {
         let started = Instant::now();
         let text = refused(url);
         assert!(text.contains("URL"), "{url}: {text}");

@@ -30,7 +30,8 @@ async fn invalid(api: &Api, request: AcquireRequest) -> Details {
 #[tokio::test]
 async fn an_unknown_pool_is_not_found_and_the_pools_there_are_are_named() {
     let mut rig = Rig::start(Backing::Embedded, CONFIG).await;
-    let status = rig.api.acquire(AcquireRequest { pool: "bach".to_owned(), ..ask(MODEL) }).await.expect_err("no pool");
+    let status =
+        rig.api.acquire(AcquireRequest { pool: "bach".to_owned(), ..ask(MODEL) }).await.expect_err("no pool");
     assert_eq!(status.code(), Code::NotFound, "{status:?}");
     assert_eq!(Details::of(&status).reason, "UNKNOWN_POOL");
     for name in ["\"bach\"", "batch", "default"] {
@@ -71,7 +72,9 @@ async fn permits_of_zero_below_it_and_beyond_the_most_are_refused() {
 async fn a_ttl_of_zero_below_it_and_beyond_the_most_is_refused() {
     let mut rig = Rig::start(Backing::Embedded, CONFIG).await;
     let lease = rig.api.lease().await;
-    for (seconds, nanos) in [(0, 0), (0, 999_999_999), (-1, 0), (-5, 7), (3600, 1), (i64::MAX, 0), (i64::MIN, 0), (5, -1)] {
+    for (seconds, nanos) in
+        [(0, 0), (0, 999_999_999), (-1, 0), (-5, 7), (3600, 1), (i64::MAX, 0), (i64::MIN, 0), (5, -1)]
+    {
         let ttl = prost_types::Duration { seconds, nanos };
         let details = invalid(&rig.api, AcquireRequest { ttl: Some(ttl), ..ask(MODEL) }).await;
         assert_eq!(details.field_names(), ["ttl"], "{ttl:?}");
@@ -95,12 +98,17 @@ async fn tokens_waits_labels_and_tiers_out_of_range_are_refused() {
         let details = invalid(&rig.api, AcquireRequest { wait: Some(wait), ..ask(MODEL) }).await;
         assert_eq!(details.field_names(), ["wait"]);
     }
-    for (name, value) in [("n".repeat(64), String::new()), ("n".to_owned(), "v".repeat(257)), (String::new(), String::new())] {
+    for (name, value) in
+        [("n".repeat(64), String::new()), ("n".to_owned(), "v".repeat(257)), (String::new(), String::new())]
+    {
         let request = AcquireRequest { labels: [(name, value)].into(), ..ask(MODEL) };
         assert_eq!(invalid(&rig.api, request).await.field_names(), ["labels"]);
     }
     let many = (0..17).map(|number| (format!("label-{number}"), String::new())).collect();
-    assert_eq!(invalid(&rig.api, AcquireRequest { labels: many, ..ask(MODEL) }).await.field_names(), ["labels"]);
+    assert_eq!(
+        invalid(&rig.api, AcquireRequest { labels: many, ..ask(MODEL) }).await.field_names(),
+        ["labels"]
+    );
     let constraints = Constraints {
         tier: 7,
         exclude_key_ids: vec!["k".to_owned(); 257],
@@ -158,11 +166,18 @@ async fn a_request_above_the_limit_is_told_never_and_not_later(backing: Backing)
     let mut rig = Rig::start(backing, CONFIG).await;
     for (request, named) in [
         (AcquireRequest { input_tokens: 1001, ..ask("gemini-small") }, "input tokens per minute"),
-        (AcquireRequest { input_tokens: 1_000_000_000_000, ..ask("gemini-small") }, "input tokens per minute"),
+        (
+            AcquireRequest { input_tokens: 1_000_000_000_000, ..ask("gemini-small") },
+            "input tokens per minute",
+        ),
         (AcquireRequest { permits: Some(101), ..ask(MODEL) }, "requests per minute"),
         // Waiting cannot help, so the call does not wait.
         (
-            AcquireRequest { input_tokens: 1001, wait: Some(wire(Duration::from_secs(600))), ..ask("gemini-small") },
+            AcquireRequest {
+                input_tokens: 1001,
+                wait: Some(wire(Duration::from_secs(600))),
+                ..ask("gemini-small")
+            },
             "input tokens per minute",
         ),
     ] {
@@ -171,7 +186,11 @@ async fn a_request_above_the_limit_is_told_never_and_not_later(backing: Backing)
         let details = Details::of(&status);
         assert_eq!(details.reason, "REQUEST_EXCEEDS_LIMIT");
         assert_eq!(details.retry_after, None, "there is no instant at which it fits");
-        assert!(status.message().contains(named) && status.message().contains("never"), "{}", status.message());
+        assert!(
+            status.message().contains(named) && status.message().contains("never"),
+            "{}",
+            status.message()
+        );
         assert!(!status.message().contains("can be given in"), "{}", status.message());
         assert_eq!(details.spent.len(), 1, "{details:?}");
     }

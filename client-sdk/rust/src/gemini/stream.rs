@@ -206,7 +206,9 @@ impl Live {
         let lease = self.lease.take().expect("a stream fails once, and holds its lease until then");
         match cause {
             Cause::Error(google, body) => Failure::embedded(lease, self.status, &google, body),
-            Cause::Transport(kind, message) => Failure::transport(lease, kind, message).with_usage(self.usage),
+            Cause::Transport(kind, message) => {
+                Failure::transport(lease, kind, message).with_usage(self.usage)
+            }
         }
     }
 }
