@@ -1,0 +1,239 @@
+//! Keys are where they must be and nowhere else: canary keys are looked for in all that a broker
+//! writes, stores and says, after successes and after errors that echo them.
+
+#![allow(clippy::unwrap_used, reason = "the lint exempts test functions but not their helpers")]
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use keybroker_client::{Broker, Gemini};
+use keybroker_proto::v1::{
+    AcquireRequest, Constraints, TransportError, lease_report::Outcome, transport_error::Kind,
+};
+use keybroker_tests::{
+    fake_gemini::{FakeGemini, FakeGeminiConfig, Fault, FaultRule, NamedError, fingerprint},
+    harness::{
+        api::{MODEL, answered, ask, reported},
+        broker::BrokerOptions,
+        process::{Process, wait_until},
+        redis::RedisServer,
+        rig::{Backing, Rig},
+    },
+    on_both_ledgers,
+};
+use tempfile::TempDir;
+
+/// No part of one is a word that anything else would say; the last four characters may be shown.
+const CANARIES: [&str; 3] =
+    ["Zq7Wm2Xr9Tb4Yk6Pd1Hs8Nf3-0001", "Lc5Vj0Gx8Qn2Rw7Ku4Ey9Ia6-0002", "Oh3Dz6Bt1Mp8Sf5Xc2Wv7Jg4-0003"];
+/// So many characters in a row are a leak.
+const TELLING: usize = 8;
+
+on_both_ledgers!(a_key_is_in_no_log_no_ledger_no_argument_no_metric_and_no_error);
+
+async fn a_key_is_in_no_log_no_ledger_no_argument_no_metric_and_no_error(backing: Backing) {
+    let [first, second, third] = CANARIES;
+    let config = format!(
+        r#"
+[[projects]]
+id = "project-of-canaries"
+keys = [ {{ id = "c1", secret = "{first}" }}, {{ secret = "{second}" }} ]
+
+[[projects]]
+id = "project-of-one-more"
+limits = [ {{ model = "gemini-scarce", requests_per_minute = 1 }} ]
+keys = [ {{ secret = "{third}" }} ]
+"#
+    );
+    let mut rig = Rig::start_with(backing, &config, BrokerOptions::default().arg("--log", "trace")).await;
+    let mut said = Vec::new();
+
+    // Raw reports first, by a caller that is careless with what it reports.
+    for key in CANARIES {
+        for (status, body) in [
+            (400, format!("plain text with {key} in it")),
+            (500, format!(r#"{{"error":{{"code":500,"message":"api_key:{key}","status":"INTERNAL"}}}}"#)),
+            (429, format!(r#"{{"error":{{"code":429,"message":"key={key}","status":"{key}"}}}}"#)),
+        ] {
+            let lease = rig.api.acquire(ask(&format!("gemini-{status}-{}", &key[25..]))).await.unwrap();
+            said.push(format!("{:?}", rig.api.report(answered(&lease.lease_id, status, body)).await));
+        }
+        let lease = rig.api.lease().await;
+        let broken = TransportError { kind: Kind::Reset.into(), message: key.to_owned(), usage: None };
+        said.push(format!(
+            "{:?}",
+            rig.api.report(reported(&lease.lease_id, Outcome::TransportError(broken))).await
+        ));
+    }
+
+    // Refusals of every kind.
+    let scarce = || AcquireRequest {
+        constraints: Some(Constraints {
+            project: "project-of-one-more".to_owned(),
+            ..Constraints::default()
+        }),
+        ..ask("gemini-scarce")
+    };
+    rig.api.acquire(scarce()).await.unwrap();
+    said.push(format!("{:?}", rig.api.acquire(scarce()).await.unwrap_err()));
+    let nobody = Constraints {
+        exclude_projects: vec!["project-of-canaries".to_owned(), "project-of-one-more".to_owned()],
+        ..Constraints::default()
+    };
+    let nobody = AcquireRequest { constraints: Some(nobody), ..ask(MODEL) };
+    said.push(format!("{:?}", rig.api.acquire(nobody).await.unwrap_err()));
+    let nowhere = AcquireRequest { pool: "nowhere".to_owned(), ..ask(MODEL) };
+    said.push(format!("{:?}", rig.api.acquire(nowhere).await.unwrap_err()));
+    said.push(format!("{:?}", rig.api.acquire(ask("")).await.unwrap_err()));
+
+    // The SDK: successes, and Google's errors, one of which echoes the key.
+    let google = FakeGeminiConfig::default().with_key(first, "project-of-canaries");
+    let google = google.with_key(second, "project-of-canaries").with_key(third, "project-of-one-more");
+    let gemini = FakeGemini::start(google).await.unwrap();
+    let broker = Broker::connect(rig.broker.url()).unwrap();
+    let client = Gemini::builder(&broker).base_url(&gemini.base_url);
+    let client = client.lease_wait(Duration::ZERO).max_wait(Duration::ZERO).build().unwrap();
+    for _ in 0..6 {
+        client.ask(MODEL, "Why?").await.unwrap();
+    }
+    for (name, key) in
+        [(NamedError::Invalid, first), (NamedError::Suspended, second), (NamedError::Suspended, third)]
+    {
+        gemini.add_fault(FaultRule::always(Fault::Error { name }).on_key(&fingerprint(key)));
+    }
+    let error = client.ask(MODEL, "Why?").await.unwrap_err();
+    said.push(format!("{error} {error:?} {:?}", rig.api.inspect().await));
+    let error = client.ask(MODEL, "Why?").await.unwrap_err();
+    said.push(format!("{error} {error:?} {client:?} {broker:?}"));
+    broker.close().await.unwrap();
+
+    let metrics =
+        reqwest::get(format!("http://{}/metrics", rig.broker.http)).await.unwrap().text().await.unwrap();
+    let log = rig.broker.log();
+    assert!(log.contains("TRACE") && log.contains("an operator must act"), "the log is as full as it gets");
+    assert_silent("the log", log.as_bytes());
+    assert_silent("what callers were told", said.join("\n").as_bytes());
+    assert_silent("the metrics", metrics.as_bytes());
+    let arguments = arguments(rig.broker.process().id());
+    assert!(holds(&arguments, "--log"), "the arguments were read");
+    assert_silent("the arguments", &arguments);
+    let ledger = match &rig.redis {
+        Some(redis) => everything_in_redis(redis),
+        None => everything_in(&rig.data_dir()),
+    };
+    assert!(holds(&ledger, "project-of-canaries"), "the ledger was read");
+    assert_silent("the ledger", &ledger);
+}
+
+#[tokio::test]
+async fn a_key_that_is_put_where_none_may_be_is_found_by_the_same_search() {
+    let canary = CANARIES[1];
+    let redis = RedisServer::start().unwrap();
+    let mut connection = redis.connect().unwrap();
+    let places: [(&str, Vec<&str>); 6] = [
+        ("SET", vec!["a", canary]),
+        ("SET", vec![canary, "a name"]),
+        ("HSET", vec!["b", "field", canary]),
+        ("HSET", vec!["c", canary, "value"]),
+        ("ZADD", vec!["d", "1", canary]),
+        ("SET", vec!["e", &canary[3..15]]),
+    ];
+    for (command, arguments) in places {
+        ::redis::cmd("FLUSHALL").query::<()>(&mut connection).unwrap();
+        assert_eq!(leaks(&everything_in_redis(&redis)), Vec::<String>::new());
+        ::redis::cmd(command).arg(&arguments).query::<()>(&mut connection).unwrap();
+        assert_eq!(leaks(&everything_in_redis(&redis)).len(), 1, "{command} {arguments:?}");
+    }
+
+    let folder = TempDir::new().unwrap();
+    fs::create_dir(folder.path().join("deep")).unwrap();
+    fs::write(folder.path().join("deep/ledger.redb"), [b"\0\xff", canary.as_bytes(), b"\0"].concat())
+        .unwrap();
+    assert_eq!(leaks(&everything_in(folder.path())).len(), 1);
+
+    let mut command = Command::new("sh");
+    command.args(["-c", "read line", canary]).stdin(Stdio::piped());
+    let process = Process::start("sh", &mut command).unwrap();
+    assert!(wait_until(Duration::from_secs(5), || leaks(&arguments(process.id())).len() == 1));
+    assert_eq!(leaks(b"nothing but -0001, -0002 and -0003"), Vec::<String>::new());
+}
+
+fn assert_silent(place: &str, bytes: &[u8]) {
+    let leaks = leaks(bytes);
+    assert!(leaks.is_empty(), "{place} shows keys: {leaks:#?}");
+}
+
+/// Every canary of which a telling part is there, with what stands around it.
+fn leaks(bytes: &[u8]) -> Vec<String> {
+    let leak = |canary: &&str| {
+        let secret = canary.len() - "-0001".len();
+        let mut parts = (0..=secret - TELLING).map(|start| &canary[start..start + TELLING]);
+        let at = parts.find_map(|part| position(bytes, part))?;
+        let around = &bytes[at.saturating_sub(300)..(at + 300).min(bytes.len())];
+        Some(format!("{canary}: {}", String::from_utf8_lossy(around)))
+    };
+    CANARIES.iter().filter_map(leak).collect()
+}
+
+fn holds(bytes: &[u8], text: &str) -> bool {
+    position(bytes, text).is_some()
+}
+
+fn position(bytes: &[u8], text: &str) -> Option<usize> {
+    let first = text.as_bytes()[0];
+    let found =
+        |(at, byte): (usize, &u8)| (*byte == first && bytes[at..].starts_with(text.as_bytes())).then_some(at);
+    bytes.iter().enumerate().find_map(found)
+}
+
+fn arguments(process: u32) -> Vec<u8> {
+    fs::read(format!("/proc/{process}/cmdline")).unwrap()
+}
+
+/// Every file below a folder.
+fn everything_in(folder: &Path) -> Vec<u8> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        all.extend(if path.is_dir() { everything_in(&path) } else { fs::read(&path).unwrap() });
+        all.push(b'\n');
+    }
+    all
+}
+
+/// Every key of every kind, with its values, and its dump, whose texts may be compressed.
+fn everything_in_redis(redis: &RedisServer) -> Vec<u8> {
+    let mut connection = redis.connect().unwrap();
+    let mut all = Vec::new();
+    let names: Vec<Vec<u8>> = ::redis::cmd("KEYS").arg("*").query(&mut connection).unwrap();
+    for name in names {
+        let kind: String = ::redis::cmd("TYPE").arg(&name).query(&mut connection).unwrap();
+        let mut read = match kind.as_str() {
+            "string" => ::redis::cmd("GET"),
+            "hash" => ::redis::cmd("HGETALL"),
+            "set" => ::redis::cmd("SMEMBERS"),
+            "zset" => ::redis::cmd("ZRANGE"),
+            "list" => ::redis::cmd("LRANGE"),
+            other => panic!("a {other} cannot be searched"),
+        };
+        read.arg(&name);
+        if matches!(kind.as_str(), "zset" | "list") {
+            read.arg(0).arg(-1);
+        }
+        all.extend(&name);
+        all.push(b'\n');
+        if kind == "string" {
+            all.extend(read.query::<Vec<u8>>(&mut connection).unwrap());
+        } else {
+            all.extend(read.query::<Vec<Vec<u8>>>(&mut connection).unwrap().join(&b'\n'));
+        }
+        all.push(b'\n');
+        all.extend(::redis::cmd("DUMP").arg(&name).query::<Vec<u8>>(&mut connection).unwrap());
+        all.push(b'\n');
+    }
+    all
+}
