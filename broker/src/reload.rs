@@ -17,10 +17,13 @@ use crate::{
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Watches until it is dropped.
-pub async fn watch(broker: Arc<Broker>, config: Option<PathBuf>, files: Vec<PathBuf>) {
-    let mut files = files;
-    let mut seen = stamps(&files);
+/// How files stood: when they were last written, and how long they were.
+pub type Stamps = Vec<Option<(SystemTime, u64)>>;
+
+/// Watches until it is dropped. `seen` is how the files stood right after they were read: what
+/// changed since then, while the broker started, is news.
+pub async fn watch(broker: Arc<Broker>, config: Option<PathBuf>, files: Vec<PathBuf>, seen: Stamps) {
+    let (mut files, mut seen) = (files, seen);
     let Ok(mut hangup) = signal(SignalKind::hangup()) else {
         tracing::warn!(
             "SIGHUP cannot be listened for; the configuration is reloaded on changes of its files alone"
@@ -39,8 +42,11 @@ pub async fn watch(broker: Arc<Broker>, config: Option<PathBuf>, files: Vec<Path
         }
         seen = now;
         if let Some(read) = reload(&broker, config.clone()).await {
-            files = read;
-            seen = stamps(&files);
+            // The same files keep the stamps from before they were read.
+            if read != files {
+                files = read;
+                seen = stamps(&files);
+            }
         }
     }
 }
@@ -70,7 +76,8 @@ async fn reload(broker: &Broker, config: Option<PathBuf>) -> Option<Vec<PathBuf>
     Some(loaded.files)
 }
 
-fn stamps(files: &[PathBuf]) -> Vec<Option<(SystemTime, u64)>> {
+/// How files stand.
+pub fn stamps(files: &[PathBuf]) -> Stamps {
     let stamp = |file: &PathBuf| {
         let data = std::fs::metadata(file).ok()?;
         Some((data.modified().ok()?, data.len()))

@@ -55,15 +55,16 @@ impl Failure {
 fn try_serve(args: &ServeArgs) -> Result<(), Failure> {
     start_logging(args)?;
     let loaded = config::load(&Sources::of_process(args.config.config.clone())).map_err(Failure::usage)?;
+    let seen = reload::stamps(&loaded.files);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::failed)?;
-    let outcome = runtime.block_on(run(args, loaded));
+    let outcome = runtime.block_on(run(args, loaded, seen));
     // What is still waiting for Redis would hold the process up.
     runtime.shutdown_timeout(Duration::from_millis(100));
     outcome
 }
 
-async fn run(args: &ServeArgs, loaded: Loaded) -> Result<(), Failure> {
+async fn run(args: &ServeArgs, loaded: Loaded, seen: reload::Stamps) -> Result<(), Failure> {
     let listeners = Listeners {
         grpc: bind(args.grpc_addr, "--grpc-addr or KEYBROKER_GRPC_ADDR").await?,
         http: bind(args.http_addr, "--http-addr or KEYBROKER_HTTP_ADDR").await?,
@@ -79,7 +80,8 @@ async fn run(args: &ServeArgs, loaded: Loaded) -> Result<(), Failure> {
     let broker = Arc::new(broker);
     let grpc = listeners.grpc.local_addr().map_err(Failure::failed)?;
     let http = listeners.http.local_addr().map_err(Failure::failed)?;
-    let reloading = tokio::spawn(reload::watch(broker.clone(), args.config.config.clone(), loaded.files));
+    let reloading =
+        tokio::spawn(reload::watch(broker.clone(), args.config.config.clone(), loaded.files, seen));
     tracing::info!(%grpc, %http, "serving");
     let outcome = server::run(broker, listeners, stop_signal()?, args.drain_grace).await;
     reloading.abort();
