@@ -6,10 +6,14 @@
 
 mod ledger_model;
 
-use std::{cell::Cell, time::Duration};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use keybroker::ledger::{
-    Acquire, AcquireState, Charge, Dimension, Ledger, LimitSpec, Settle, Span,
+    Acquire, AcquireState, Amounts, Charge, Dimension, Ledger, LimitSpec, Order, Settle, Span, Used,
     kernel::Kernel,
     redis::{RedisLedger, batch_script},
 };
@@ -18,6 +22,7 @@ use ledger_model::{
     KeySpec, Limits, Scenario, Step, StepSpec, cases, check, large_scenario, run_large_on_kernel,
     run_on_kernel, scenario,
 };
+use proptest::prop_assert_eq;
 use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestError, TestRunner};
 
 const SEQUENCES: u32 = 2_000;
@@ -61,7 +66,7 @@ fn a_fixed_window_in_lua_is_found_to_disagree() {
 }
 
 /// Rules of which a wrong variant must be found by the scenarios, so that they are seen to reach it.
-const VARIANTS: [(&str, &str, &str); 4] = [
+const VARIANTS: [(&str, &str, &str); 11] = [
     (
         "an account that becomes ready earlier and stays full",
         "if smallest_ready(account) < before_at then",
@@ -69,7 +74,18 @@ const VARIANTS: [(&str, &str, &str); 4] = [
     ),
     ("a shard named twice", "if opened[name] == nil then", "if true then"),
     ("limits that are not known", "(not required or account.row[1] > 0)", "true"),
-    ("a limit newer than the lease", "row[10] >= window[5] and ", ""),
+    ("a limit newer than the lease", "row[9] >= window[5] and ", ""),
+    ("the ramp after a cooldown", "if ramp_from > 0 and window[2] > 0 then", "if false then"),
+    (
+        "a limit that was learned",
+        "else window[3] = math.min(configured, learned) end",
+        "else window[3] = configured end",
+    ),
+    ("the health of a key", "math.max(health_of(candidate), 1)", "100"),
+    ("who was used least recently", "math.max(passed, now * TICKS) + 1", "now * TICKS"),
+    ("a soft plan", "if row[9] == SOFT then return at", "if false then return at"),
+    ("money that was spent", "elseif window[1] == 's' then used = op[6] end", "end"),
+    ("a step that only counts", "if block[4] and till > now then", "if block[4] then"),
 ];
 
 #[test]
@@ -105,13 +121,14 @@ fn lua_and_rust_agree_on_a_batch_with_more_accounts_and_leases_than_luas_stack_h
     let acquire = Acquire {
         lease: String::new(),
         shard: 0,
-        permits: 1,
-        tokens: 0,
+        amounts: Amounts { permits: 1, ..Amounts::default() },
         ttl: 60_000,
         send_within: 1_000,
         only: Vec::new(),
         exclude: Vec::new(),
-        common: vec!["w/pool".to_owned()],
+        common: vec![0],
+        usage: "a\u{1f}m1".to_owned(),
+        note: String::new(),
     };
     let settle = |at: usize| {
         let settle = Settle {
@@ -123,6 +140,10 @@ fn lua_and_rust_agree_on_a_batch_with_more_accounts_and_leases_than_luas_stack_h
             memo: "again".to_owned(),
             lease: String::new(),
             blocks: Vec::new(),
+            spend: -1,
+            health: 0,
+            learned: Vec::new(),
+            outcome: "ok".to_owned(),
         };
         (at, settle)
     };
@@ -132,11 +153,20 @@ fn lua_and_rust_agree_on_a_batch_with_more_accounts_and_leases_than_luas_stack_h
         acquires,
         settles,
         renews: vec![],
+        edits: vec![],
     };
     let scenario = Scenario {
         start: 1_784_012_345_678,
         keys: keys.collect(),
-        limits: Limits { key: limits(20), project_model: limits(20), billing: vec![], pool: limits(100_000) },
+        limits: Limits {
+            key: limits(20),
+            project_model: limits(20),
+            billing: vec![],
+            pool: limits(100_000),
+            consumer: vec![],
+        },
+        order: Order::Share,
+        learning: false,
         steps: vec![
             step(0, vec![acquire.clone(); 9_000], vec![]),
             step(1_000, vec![acquire; 10], (0..9_000).chain(0..9_000).map(settle).collect()),
@@ -210,9 +240,15 @@ impl Bench {
         };
         TestRunner::new(config).run(&scenario(STEPS), |scenario| {
             self.pool.set(self.pool.get() + 1);
-            let specified = run_on_kernel(&mut Kernel::default(), &scenario);
-            let observed =
-                self.runtime.block_on(self.run_on_redis(&format!("p{}", self.pool.get()), &scenario));
+            let mut kernel = Kernel::default();
+            let specified = run_on_kernel(&mut kernel, &scenario);
+            let pool = format!("p{}", self.pool.get());
+            let observed = self.runtime.block_on(self.run_on_redis(&pool, &scenario));
+            if keep_failures {
+                let used = self.runtime.block_on(self.usage_on_redis(&pool, &kernel));
+                let specified: BTreeMap<_, _> = kernel.changes.usage.into_iter().collect();
+                prop_assert_eq!(specified, used);
+            }
             judge(&scenario, &specified, &observed).map_err(TestCaseError::fail)
         })
     }
@@ -235,6 +271,14 @@ impl Bench {
             let violation = check(&scenario, &specified);
             violation.map_or(Ok(()), |violation| Err(TestCaseError::fail(format!("{violation:?}"))))
         })
+    }
+
+    /// What was used on the days on which the kernel says that something was.
+    async fn usage_on_redis(&self, pool: &str, kernel: &Kernel) -> BTreeMap<(i64, String), Used> {
+        let days: BTreeSet<i64> = kernel.changes.usage.keys().map(|(day_end, _)| *day_end).collect();
+        let days: Vec<i64> = days.into_iter().collect();
+        let rows = Ledger::usage(&self.ledger, pool, &days).await.unwrap();
+        rows.into_iter().map(|row| ((row.day_end, row.name), row.used)).collect()
     }
 
     async fn run_on_redis(&self, pool: &str, scenario: &Scenario) -> Vec<Step> {

@@ -3,21 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    types::{Block, Dimension, FOREVER, LimitSpec, Millis, Span},
-    window::Window,
+    types::{Amounts, Block, Dimension, FOREVER, LimitSpec, Millis, Mode, Span, UNLIMITED},
+    window::{RAMP, Window},
 };
 
 /// The smallest request there is: whoever cannot serve it is parked.
-pub const SMALLEST: Need = Need { permits: 1, tokens: 1 };
-
-/// How much a request needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Need {
-    /// Requests.
-    pub permits: i64,
-    /// Input tokens.
-    pub tokens: i64,
-}
+pub const SMALLEST: Amounts = Amounts { permits: 1, input: 1, total: 1, spend: 1 };
+/// The best health there is.
+pub const FULL_HEALTH: i64 = 100;
 
 /// Counts and standing of one key, project, quota model of a project, or the like.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +31,16 @@ pub struct Account {
     pub streak: i64,
     /// The limits.
     pub windows: Vec<Window>,
+    /// What the limits do.
+    pub mode: Mode,
+    /// By how much its health lies below [`FULL_HEALTH`].
+    pub damage: i64,
+    /// When its ramp began; 0 if there was none.
+    pub ramp_from: Millis,
+    /// Whether it is forgotten once all that it counts has ended.
+    pub passing: bool,
+    /// Of a passing account: when that is.
+    pub idle_from: Millis,
 }
 
 /// When an account can serve, and what is in the way until then.
@@ -68,24 +71,62 @@ pub enum Cause {
 
 impl Account {
     /// Sets the limits of a newer or the same generation; what was counted under a (dimension,
-    /// span) stays.
-    pub fn set_limits(&mut self, generation: i64, limits: &[LimitSpec], epoch: i64) {
+    /// span) stays, and so does what was learned.
+    pub fn set_limits(&mut self, generation: i64, limits: &[LimitSpec], mode: Mode, epoch: i64) {
         if generation < self.generation {
             return;
         }
         self.generation = generation;
+        self.mode = mode;
         let mut old = std::mem::take(&mut self.windows);
         for &LimitSpec(dimension, span, limit) in limits {
             let known = old.iter().position(|window| (window.dimension, window.span) == (dimension, span));
             let mut window =
-                known.map_or_else(|| Window::new(dimension, span, limit, epoch), |at| old.swap_remove(at));
-            window.limit = limit;
+                known.map_or_else(|| Window::new(dimension, span, limit, epoch), |at| old.remove(at));
+            window.configured = limit;
+            window.settle_limit(mode);
+            self.windows.push(window);
+        }
+        for mut window in old.into_iter().filter(|window| window.learned > 0) {
+            window.configured = UNLIMITED;
+            window.settle_limit(mode);
             self.windows.push(window);
         }
     }
 
-    /// When the account can serve `need`.
-    pub fn readiness(&self, now: Millis, need: Need) -> Readiness {
+    /// Takes in a limit that Google named; whether it was news.
+    pub fn learn(&mut self, &LimitSpec(dimension, span, limit): &LimitSpec, epoch: i64) -> bool {
+        let known =
+            self.windows.iter().position(|window| (window.dimension, window.span) == (dimension, span));
+        let at = known.unwrap_or_else(|| {
+            self.windows.push(Window::new(dimension, span, UNLIMITED, epoch));
+            self.windows.len() - 1
+        });
+        let window = &mut self.windows[at];
+        let news = window.learned != limit;
+        window.learned = limit;
+        window.settle_limit(self.mode);
+        news
+    }
+
+    /// Forgets the limits that were learned; whether there was one.
+    pub fn unlearn(&mut self) -> bool {
+        let mut changed = false;
+        for window in self.windows.iter_mut().filter(|window| window.learned > 0) {
+            window.learned = 0;
+            window.settle_limit(self.mode);
+            changed = true;
+        }
+        changed
+    }
+
+    /// When its ramp began, if it still lasts.
+    pub fn ramp(&self, now: Millis) -> Millis {
+        if self.ramp_from + RAMP > now { self.ramp_from } else { 0 }
+    }
+
+    /// When the account can serve `need`, by a candidate whose ramp began at `ramp_from`.
+    pub fn readiness(&self, now: Millis, need: Amounts, ramp_from: Millis) -> Readiness {
         let mut ready = Readiness { at: now, smallest_at: now, cause: Cause::Nothing };
         if self.blocked_until > now {
             ready.at = self.blocked_until;
@@ -97,19 +138,29 @@ impl Account {
             ready.smallest_at = self.probe_until;
             ready.cause = Cause::Probe;
         }
+        if self.mode == Mode::Soft {
+            return ready;
+        }
         for window in &self.windows {
             // Every request has a token at least, also one that does not say how many.
-            let amount = window.amount(need.permits, need.tokens.max(SMALLEST.tokens));
-            let at = window.ready_at(now, amount);
+            let amount = need.of(window.dimension).max(SMALLEST.of(window.dimension));
+            let at = window.ready_at(now, amount, ramp_from);
             if at > ready.at {
                 let cause = if at == FOREVER { Cause::Exceeds } else { Cause::Spent };
                 ready.at = at;
                 ready.cause = cause(window.dimension, window.span);
             }
-            let smallest = window.amount(SMALLEST.permits, SMALLEST.tokens);
-            ready.smallest_at = ready.smallest_at.max(window.ready_at(now, smallest));
+            let smallest = SMALLEST.of(window.dimension);
+            ready.smallest_at = ready.smallest_at.max(window.ready_at(now, smallest, ramp_from));
         }
         ready
+    }
+
+    /// The first soft limit that `need` would exceed.
+    pub fn exceeded(&self, now: Millis, need: Amounts) -> Option<Cause> {
+        let exceeds = |window: &&Window| window.used(now) + need.of(window.dimension) > window.limit;
+        let window = self.windows.iter().find(exceeds).filter(|_| self.mode == Mode::Soft)?;
+        Some(Cause::Spent(window.dimension, window.span))
     }
 
     /// A cause in the words of [`super::types::Acquired`].
@@ -125,7 +176,7 @@ impl Account {
 
     /// When the smallest request can be served.
     pub fn smallest_at(&self, now: Millis) -> Millis {
-        self.readiness(now, SMALLEST).smallest_at
+        self.readiness(now, SMALLEST, 0).smallest_at
     }
 
     /// Whether a catalogue has said which limits there are, be it none.
@@ -154,7 +205,9 @@ impl Account {
             self.blocked_until = until;
             self.reason.clone_from(&block.reason);
         }
-        if block.probe {
+        // A step of nothing only counts: something is done about it when it happens again.
+        if block.probe && until > now {
+            self.ramp_from = 0;
             self.probing = true;
             self.probe_until = 0;
             self.probe_lease.clear();
@@ -163,10 +216,13 @@ impl Account {
 
     /// Takes in that a lease ended: as the probe it ends or repeats the probing, and a success of a
     /// lease granted after the last block ends the count of blocks in a row.
-    pub fn lease_ended(&mut self, lease: &str, granted_at: Millis, success: bool) -> bool {
+    pub fn lease_ended(&mut self, lease: &str, now: Millis, granted_at: Millis, success: bool) -> bool {
         let mut changed = false;
         if self.probing && self.probe_lease == lease {
             self.probing = !success;
+            if success {
+                self.ramp_from = now;
+            }
             self.probe_until = 0;
             self.probe_lease.clear();
             changed = true;
@@ -176,6 +232,34 @@ impl Account {
             changed = true;
         }
         changed
+    }
+
+    /// Ends the block; with `ramp` because a check went well. Whether there was anything to end.
+    pub fn unblock(&mut self, now: Millis, ramp: bool) -> bool {
+        let changed = self.blocked_until > now || self.probing || self.streak > 0 || self.ramp(now) > 0;
+        if changed {
+            self.blocked_until = 0;
+            self.reason.clear();
+            self.probing = false;
+            self.probe_until = 0;
+            self.probe_lease.clear();
+            self.streak = 0;
+            self.ramp_from = if ramp { now } else { 0 };
+        }
+        changed
+    }
+
+    /// Changes the health, within its bounds; whether it did.
+    pub fn heal(&mut self, by: i64) -> bool {
+        let damage = (self.damage - by).clamp(0, FULL_HEALTH);
+        let changed = damage != self.damage;
+        self.damage = damage;
+        changed
+    }
+
+    /// When all that is counted has ended, and its block too.
+    pub fn counts_until(&self) -> Millis {
+        self.windows.iter().map(Window::counts_until).fold(self.blocked_until, Millis::max)
     }
 
     /// The account without what has ended.
@@ -188,7 +272,13 @@ impl Account {
     /// Whether the account holds nothing worth keeping: no catalogue gave it limits, and it is not
     /// blocked.
     pub fn is_empty(&self, now: Millis) -> bool {
-        self.generation == 0 && self.blocked_until <= now && !self.probing && self.streak == 0
+        self.generation == 0
+            && self.windows.is_empty()
+            && self.blocked_until <= now
+            && !self.probing
+            && self.streak == 0
+            && self.damage == 0
+            && self.ramp(now) == 0
     }
 }
 
@@ -198,6 +288,7 @@ fn letter(dimension: Dimension) -> char {
         Dimension::InputTokens => 'i',
         Dimension::TotalTokens => 't',
         Dimension::InFlight => 'f',
+        Dimension::Spend => 's',
     }
 }
 

@@ -35,6 +35,9 @@ pub trait Ledger: Send + Sync + 'static {
     /// Reads accounts as they stand, with the ledger's clock.
     fn inspect<'a>(&'a self, pool: &'a str, accounts: &'a [String]) -> LedgerFuture<'a, Inspection>;
 
+    /// What was used on the Pacific days that end then.
+    fn usage<'a>(&'a self, pool: &'a str, day_ends: &'a [Millis]) -> LedgerFuture<'a, Vec<UsageRow>>;
+
     /// Whether the ledger answers, for the readiness probe.
     fn ping(&self) -> LedgerFuture<'_, ()>;
 }

@@ -1,7 +1,10 @@
 //! The candidates of one quota model: ready ones by rank, parked ones by when they become ready.
 //!
-//! A rank is a priority class and a virtual time. A grant advances the virtual time of its
-//! candidate by its step, so that the next in order is always the one most owed.
+//! A rank is a priority class and a virtual time. A grant advances the virtual time of its candidate by a
+//! step, so that the next in order is always the one most owed. What the step is makes the order: a fixed
+//! share ([`Order::Share`]), one that grows as the key's health falls ([`Order::Health`]), how much of its
+//! limits the grant took ([`Order::LeastUtilized`]); or the candidate moves to the present
+//! ([`Order::LeastRecent`]).
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -11,7 +14,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::types::Millis;
+use super::types::{Millis, Order};
 
 /// The step of a candidate of weight 1.
 pub const SCALE: i64 = 100_000;
@@ -19,6 +22,9 @@ pub const SCALE: i64 = 100_000;
 pub const CLASS_SPAN: i64 = 1 << 48;
 /// From how much virtual time on a class is rebased, far below [`CLASS_SPAN`].
 pub const REBASE_AT: i64 = 1 << 47;
+/// Virtual time a millisecond, where it is taken from the clock: a rank stays below [`CLASS_SPAN`] until the
+/// year 2248.
+pub const TICKS: i64 = 32;
 /// The number of priority classes.
 pub const CLASSES: usize = 16;
 
@@ -44,6 +50,8 @@ pub struct Candidate {
     pub limited: Vec<usize>,
     /// Slots of the accounts that only hold blocks.
     pub sparse: Vec<usize>,
+    /// What usage is recorded under beside its name.
+    pub tag: Arc<str>,
     /// Where it stands; changed through the shard only.
     pub place: Place,
 }
@@ -61,13 +69,20 @@ pub struct Shard {
     pub virtual_time: [i64; CLASSES],
     /// The last early release of capacity that this shard's parked candidates were checked for.
     pub epoch: i64,
+    /// In which order its candidates are leased.
+    pub order: Order,
 }
 
 impl Shard {
     /// Builds the shard; candidates must have distinct names.
-    pub fn new(mut candidates: Vec<Candidate>, virtual_time: [i64; CLASSES], epoch: i64) -> Self {
+    pub fn new(
+        mut candidates: Vec<Candidate>,
+        virtual_time: [i64; CLASSES],
+        epoch: i64,
+        order: Order,
+    ) -> Self {
         candidates.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut shard = Self { virtual_time, epoch, ..Self::default() };
+        let mut shard = Self { virtual_time, epoch, order, ..Self::default() };
         for (index, candidate) in candidates.iter().enumerate() {
             shard.by_name.insert(candidate.name.clone(), index);
             match candidate.place {
@@ -104,12 +119,13 @@ impl Shard {
         self.parked.range((after(last), Bound::Unbounded)).next().copied()
     }
 
-    /// The rank a candidate has, or would have if it came back from parking now: what is owed to it
-    /// or by it is at most one step.
+    /// The rank a candidate has, or would have if it came back from parking now: by shares, what is owed
+    /// to it or by it is at most one step.
     pub fn rank(&self, index: usize) -> i64 {
         let candidate = &self.candidates[index];
         match candidate.place {
             Place::Ready(rank) => rank,
+            Place::Parked(_, rank) if self.order == Order::LeastRecent => rank,
             Place::Parked(_, rank) => {
                 let base = candidate.class * CLASS_SPAN + self.virtual_time[candidate.class as usize];
                 rank.clamp(base, base + candidate.step)
@@ -143,20 +159,33 @@ impl Shard {
         self.place(index, Place::Ready(self.rank(index)));
     }
 
-    /// Moves a candidate behind by its step, because it was granted a lease.
-    pub fn advance(&mut self, index: usize) {
+    /// Moves a candidate behind, because it was granted a lease at `now`. `health` is its key's, 0 to
+    /// 100; `share` how much of the limit nearest to its end the grant took, 0 to 1.
+    pub fn advance(&mut self, index: usize, now: Millis, health: i64, share: f64) {
         let rank = self.rank(index);
-        let candidate = &self.candidates[index];
-        let class = candidate.class;
-        let behind = rank + candidate.step;
-        let time = &mut self.virtual_time[class as usize];
-        *time = (*time).max(rank - class * CLASS_SPAN);
+        let Candidate { class, step, .. } = self.candidates[index];
+        let base = class * CLASS_SPAN;
+        let passed = self.virtual_time[class as usize];
+        let (time, behind) = match self.order {
+            Order::Share => (rank - base, rank + step),
+            Order::Health => (rank - base, rank + step * 100 / health.max(1)),
+            // The same in Lua, which counts in doubles.
+            Order::LeastUtilized => (rank - base, rank + ((step as f64 * share).floor() as i64).max(1)),
+            Order::LeastRecent => {
+                let time = passed.max(now * TICKS) + 1;
+                (time, base + time)
+            }
+        };
+        self.virtual_time[class as usize] = passed.max(time);
         self.place(index, Place::Ready(behind));
     }
 
     /// Starts virtual time anew in classes that reached `rebase_at`; returns who was moved.
     pub fn rebase(&mut self, rebase_at: i64) -> Vec<usize> {
         let mut moved = Vec::new();
+        if self.order == Order::LeastRecent {
+            return moved;
+        }
         for class in 0..CLASSES as i64 {
             let passed = self.virtual_time[class as usize];
             if passed < rebase_at {

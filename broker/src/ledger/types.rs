@@ -11,6 +11,9 @@ pub type Millis = i64;
 /// Later than every instant; still exact in a double, which Lua counts in.
 pub const FOREVER: Millis = 9_000_000_000_000_000;
 
+/// The amount of a limit that only counts.
+pub const UNLIMITED: i64 = 1_000_000_000_000_000;
+
 /// What a window counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Dimension {
@@ -26,6 +29,34 @@ pub enum Dimension {
     /// Leases held and not yet reported.
     #[serde(rename = "f")]
     InFlight,
+    /// Money, in millionths of a US dollar.
+    #[serde(rename = "s")]
+    Spend,
+}
+
+/// How much a request costs in each dimension.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Amounts {
+    /// Requests; at least 1.
+    pub permits: i64,
+    /// Upper bound of input tokens; 0 counts none.
+    pub input: i64,
+    /// Upper bound of input and output tokens.
+    pub total: i64,
+    /// Upper bound of what it costs, in millionths of a US dollar.
+    pub spend: i64,
+}
+
+impl Amounts {
+    /// How much counts in a dimension.
+    pub const fn of(&self, dimension: Dimension) -> i64 {
+        match dimension {
+            Dimension::Requests | Dimension::InFlight => self.permits,
+            Dimension::InputTokens => self.input,
+            Dimension::TotalTokens => self.total,
+            Dimension::Spend => self.spend,
+        }
+    }
 }
 
 /// For how long a window counts. On the wire: a positive number is a trailing span in
@@ -69,6 +100,19 @@ impl From<Span> for i64 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitSpec(pub Dimension, pub Span, pub i64);
 
+/// What an account's limits do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub enum Mode {
+    /// They refuse; what Google names can lower them.
+    #[default]
+    Hard,
+    /// They never refuse: who exceeds one is told so.
+    Soft,
+    /// They refuse; what Google names stands in their place, also where it is more.
+    Learning,
+}
+
 /// An account and its limits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountSpec {
@@ -76,6 +120,39 @@ pub struct AccountSpec {
     pub id: String,
     /// The limits, at most one for each (dimension, span).
     pub limits: Vec<LimitSpec>,
+    /// What they do.
+    pub mode: Mode,
+}
+
+/// An account beside those of the candidates, such as a consumer's. It need not have been applied:
+/// it brings its limits along.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommonSpec {
+    /// The id.
+    pub id: String,
+    /// The generation of the catalogue that the limits are of; newer ones win.
+    pub generation: i64,
+    /// The limits; without any the account only ever holds a block, and has no row until then.
+    pub limits: Vec<LimitSpec>,
+    /// What they do.
+    pub mode: Mode,
+    /// Whether it is forgotten once all that it counts has ended.
+    pub passing: bool,
+}
+
+/// In which order a shard's candidates are leased; see [`super::shard`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub enum Order {
+    /// By shares: a grant moves a candidate behind by its step.
+    #[default]
+    Share,
+    /// The same, and the step grows as the key's health falls.
+    Health,
+    /// Whose last grant lies farthest back goes first.
+    LeastRecent,
+    /// By shares of their limits: the step is how much of a limit the grant took.
+    LeastUtilized,
 }
 
 /// A key for a quota model.
@@ -91,6 +168,8 @@ pub struct CandidateSpec {
     pub limited: Vec<String>,
     /// The accounts that only ever hold a block; they have no row until then.
     pub sparse: Vec<String>,
+    /// What it is recorded under in usage beside its name: its project.
+    pub tag: String,
 }
 
 /// All candidates of one quota model under one catalogue.
@@ -104,6 +183,8 @@ pub struct ShardSpec {
     pub accounts: Vec<AccountSpec>,
     /// The candidates.
     pub candidates: Vec<CandidateSpec>,
+    /// In which order they are leased.
+    pub order: Order,
 }
 
 /// The answer to `open`.
@@ -136,6 +217,40 @@ pub struct Batch {
     pub renews: Vec<Renew>,
     /// Then granted.
     pub acquires: Vec<Acquire>,
+    /// The accounts that acquires name by index beside those of the candidates.
+    pub commons: Vec<CommonSpec>,
+    /// Done before everything else.
+    pub edits: Vec<Edit>,
+}
+
+/// Changes the standing of one account, outside of any lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edit {
+    /// The account.
+    pub account: String,
+    /// What is done.
+    pub action: EditAction,
+    /// For [`EditAction::Block`]: for how many milliseconds from now.
+    pub length: i64,
+    /// For [`EditAction::Block`]: a word for people.
+    pub reason: String,
+}
+
+/// What an [`Edit`] does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EditAction {
+    /// Ends the block with its probe and ramp, as an operator says.
+    #[serde(rename = "r")]
+    Reset,
+    /// Ends the block because a check went well: the ramp begins.
+    #[serde(rename = "c")]
+    Recover,
+    /// Blocks, at least as long as said; a probe follows.
+    #[serde(rename = "b")]
+    Block,
+    /// Forgets the limits that were learned.
+    #[serde(rename = "f")]
+    Unlearn,
 }
 
 /// Asks for one lease.
@@ -145,10 +260,8 @@ pub struct Acquire {
     pub lease: String,
     /// Index into [`Batch::shards`].
     pub shard: usize,
-    /// Requests that will be sent; at least 1.
-    pub permits: i64,
-    /// Upper bound of input tokens; 0 counts none.
-    pub tokens: i64,
+    /// How much is charged.
+    pub amounts: Amounts,
     /// How long the lease may be held, in milliseconds.
     pub ttl: i64,
     /// Within what time of the grant the request is sent, in milliseconds.
@@ -157,8 +270,13 @@ pub struct Acquire {
     pub only: Vec<String>,
     /// Never these candidates.
     pub exclude: Vec<String>,
-    /// Accounts to charge beside the candidate's; all must exist.
-    pub common: Vec<String>,
+    /// Accounts to charge beside the candidate's: indexes into [`Batch::commons`].
+    pub common: Vec<usize>,
+    /// What usage is recorded under, before project, key and outcome: consumer and quota model, with
+    /// [`USAGE_MARK`] between them; empty records nothing.
+    pub usage: String,
+    /// Returned to whoever settles the lease; may be empty.
+    pub note: String,
 }
 
 /// What becomes of a lease's charge.
@@ -203,12 +321,20 @@ pub struct Settle {
     pub input_tokens: i64,
     /// Total tokens used, -1 if not known; read with [`Charge::TrueUp`].
     pub total_tokens: i64,
+    /// Spent, in millionths of a US dollar, -1 if not known; read with [`Charge::TrueUp`].
+    pub spend: i64,
     /// A definite success: ends probing and the count of blocks in a row.
     pub clear: bool,
     /// Blocks to set.
     pub blocks: Vec<Block>,
     /// Returned to whoever reports the lease again.
     pub memo: String,
+    /// By how much the health of the accounts of role `k` changes.
+    pub health: i64,
+    /// Limits that Google named for the accounts of role `q`.
+    pub learned: Vec<LimitSpec>,
+    /// What usage calls it, such as `ok`.
+    pub outcome: String,
 }
 
 impl Settle {
@@ -220,9 +346,13 @@ impl Settle {
             charge: Charge::Refund,
             input_tokens: -1,
             total_tokens: -1,
+            spend: -1,
             clear: false,
             blocks: Vec::new(),
             memo: String::new(),
+            health: 0,
+            learned: Vec::new(),
+            outcome: "not_sent".to_owned(),
         }
     }
 }
@@ -249,11 +379,14 @@ pub struct Reply {
     pub renews: Vec<Renewed>,
     /// One for each acquire.
     pub acquires: Vec<Acquired>,
+    /// One for each edit: whether it changed anything.
+    pub edits: Vec<bool>,
 }
 
-/// The answer to [`Settle`]: state, candidate, memo.
+/// The answer to [`Settle`]: state, candidate, memo, note, and whether a limit was learned that was
+/// not known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Settled(pub SettleState, pub String, pub String);
+pub struct Settled(pub SettleState, pub String, pub String, pub String, pub bool);
 
 /// What a settle did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -287,7 +420,8 @@ pub enum RenewState {
 
 /// The answer to [`Acquire`]: state, instant (expiry or when to ask again), candidate or account,
 /// and for a refusal what is spent: a dimension letter and a span such as `r60000`, `exceeds:` before
-/// it where the request is larger than the limit, `block:` and a reason, `probe`, or nothing.
+/// it where the request is larger than the limit, `block:` and a reason, `probe`, `none`; for a lease
+/// `over:` and a limit if a soft one is exceeded, or nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acquired(pub AcquireState, pub Millis, pub String, pub String);
 
@@ -319,6 +453,44 @@ macro_rules! small_enum {
 small_enum!(SettleState: Settled = 0, Late = 1, Already = 2, Unknown = 3);
 small_enum!(RenewState: Renewed = 0, Ended = 1, Unknown = 2);
 small_enum!(AcquireState: Granted = 0, Refused = 1, Missing = 2);
+small_enum!(Mode: Hard = 0, Soft = 1, Learning = 2);
+small_enum!(Order: Share = 0, Health = 1, LeastRecent = 2, LeastUtilized = 3);
+
+/// What was used on one Pacific day, under one name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsageRow {
+    /// When the day ends.
+    pub day_end: Millis,
+    /// Consumer, quota model, project, key and outcome, with [`USAGE_MARK`] between them.
+    pub name: String,
+    /// What was used.
+    pub used: Used,
+}
+
+/// What stands between the parts of a usage row's name.
+pub const USAGE_MARK: char = '\u{1f}';
+
+/// How long usage is kept after its day, in milliseconds: 400 days.
+pub const USAGE_LIFETIME: i64 = 400 * 24 * 3600 * 1000;
+
+/// What usage calls a lease of which no report ever came.
+pub const UNREPORTED: &str = "unreported";
+
+/// Sums of usage: leases, requests, input tokens, total tokens, millionths of a US dollar, and
+/// requests over a soft plan.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Used(pub i64, pub i64, pub i64, pub i64, pub i64, pub i64);
+
+impl std::ops::AddAssign for Used {
+    fn add_assign(&mut self, more: Self) {
+        self.0 += more.0;
+        self.1 += more.1;
+        self.2 += more.2;
+        self.3 += more.3;
+        self.4 += more.4;
+        self.5 += more.5;
+    }
+}
 
 /// Accounts as they stand.
 #[derive(Debug, Clone, PartialEq, Eq)]

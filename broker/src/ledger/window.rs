@@ -8,11 +8,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     calendar::Calendar,
-    types::{Dimension, FOREVER, Millis, Span},
+    types::{Dimension, FOREVER, Millis, Mode, Span},
 };
 
 /// In how many sub-buckets a trailing window is counted.
 pub const SUB_BUCKETS: i64 = 60;
+/// How long each of the two stages of a ramp lasts, in milliseconds.
+pub const RAMP_STAGE: i64 = 15_000;
+/// How long a ramp lasts.
+pub const RAMP: i64 = 2 * RAMP_STAGE;
 
 /// A limit and what counts against it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,13 +25,17 @@ pub struct Window {
     pub dimension: Dimension,
     /// For how long.
     pub span: Span,
-    /// The most that may count at any instant.
+    /// The most that may count at any instant: what was configured or learned, as the mode says.
     pub limit: i64,
     /// `end, amount` pairs by ascending end.
     entries: Vec<i64>,
     /// The ledger's epoch when the limit was introduced: leases of an earlier one were not counted
     /// here, so nothing of theirs is corrected here.
     pub since: i64,
+    /// The limit that was configured.
+    pub configured: i64,
+    /// The limit that Google named last; 0 if it named none.
+    pub learned: i64,
 }
 
 /// When a charge was granted and how long it may take to reach Google.
@@ -44,7 +52,16 @@ pub struct Charged {
 impl Window {
     /// A window in which nothing counts yet.
     pub fn new(dimension: Dimension, span: Span, limit: i64, since: i64) -> Self {
-        Self { dimension, span, limit, entries: Vec::new(), since }
+        Self { dimension, span, limit, entries: Vec::new(), since, configured: limit, learned: 0 }
+    }
+
+    /// Sets the limit anew from what was configured and learned.
+    pub fn settle_limit(&mut self, mode: Mode) {
+        self.limit = match mode {
+            _ if self.learned == 0 => self.configured,
+            Mode::Learning => self.learned,
+            Mode::Hard | Mode::Soft => self.configured.min(self.learned),
+        };
     }
 
     /// When a charge ends. Google counts a request when it arrives, at any time from the grant to
@@ -63,30 +80,48 @@ impl Window {
         }
     }
 
-    /// How much of a request counts here.
-    pub fn amount(&self, permits: i64, tokens: i64) -> i64 {
-        match self.dimension {
-            Dimension::Requests | Dimension::InFlight => permits,
-            Dimension::InputTokens | Dimension::TotalTokens => tokens,
-        }
-    }
-
     /// What counts at `now`.
     pub fn used(&self, now: Millis) -> i64 {
         self.entries.chunks_exact(2).filter(|entry| entry[0] > now).map(|entry| entry[1]).sum()
     }
 
     /// The earliest instant, not before `now`, at which `amount` fits; [`FOREVER`] if it never does.
-    pub fn ready_at(&self, now: Millis, amount: i64) -> Millis {
+    ///
+    /// `ramp_from` is when the ramp of the candidate began, 0 if there is none: a quarter of a trailing
+    /// window's limit is open to it for one stage, half for another, then all.
+    pub fn ready_at(&self, now: Millis, amount: i64, ramp_from: Millis) -> Millis {
         if amount <= 0 {
             return now;
         }
         if amount > self.limit {
             return FOREVER;
         }
-        let mut excess = self.used(now) + amount - self.limit;
-        let mut at = now;
-        for entry in self.entries.chunks_exact(2).filter(|entry| entry[0] > now) {
+        if ramp_from == 0 || !matches!(self.span, Span::Trailing(_)) {
+            return self.fits_at(now, amount, self.limit);
+        }
+        let stages =
+            [(ramp_from + RAMP_STAGE, (self.limit + 3) / 4), (ramp_from + RAMP, (self.limit + 1) / 2)];
+        let mut from = now;
+        for (end, limit) in stages {
+            if end <= from {
+                continue;
+            }
+            if amount <= limit {
+                let at = self.fits_at(from, amount, limit);
+                if at < end {
+                    return at;
+                }
+            }
+            from = end;
+        }
+        self.fits_at(from, amount, self.limit)
+    }
+
+    /// The earliest instant, not before `from`, at which `amount` fits under a limit that is not smaller.
+    fn fits_at(&self, from: Millis, amount: i64, limit: i64) -> Millis {
+        let mut excess = self.used(from) + amount - limit;
+        let mut at = from;
+        for entry in self.entries.chunks_exact(2).filter(|entry| entry[0] > from) {
             if excess <= 0 {
                 break;
             }
@@ -121,6 +156,11 @@ impl Window {
         if self.entries[at * 2 + 1] <= 0 {
             self.entries.drain(at * 2..at * 2 + 2);
         }
+    }
+
+    /// When the last of what counts ends.
+    pub fn counts_until(&self) -> Millis {
+        self.entries.len().checked_sub(2).map_or(0, |last| self.entries[last])
     }
 
     /// Drops what has ended.

@@ -6,11 +6,10 @@ use keybroker_proto::v1::Tier as WireTier;
 
 use crate::{
     catalogue::{self, Dimension, Key, Limit, Pool, Project, Tier, Window},
-    ledger::{self, AccountSpec, CandidateSpec, LimitSpec, ShardSpec, Span, shard::SCALE},
+    ledger::{
+        self, AccountSpec, CandidateSpec, LimitSpec, Mode, Order, ShardSpec, Span, UNLIMITED, shard::SCALE,
+    },
 };
-
-/// The amount of a limit that only counts.
-pub const UNLIMITED: i64 = 1_000_000_000_000_000;
 
 /// What is counted for every project and quota model, limited or not: a limit that comes later, by
 /// configuration or from Google, then finds what was used before it.
@@ -90,17 +89,29 @@ pub fn shard_spec(
     tier: WireTier,
     generation: i64,
 ) -> Option<ShardSpec> {
-    let mut spec =
-        ShardSpec { shard: shard.to_owned(), generation, accounts: Vec::new(), candidates: Vec::new() };
+    let mut spec = ShardSpec {
+        shard: shard.to_owned(),
+        generation,
+        accounts: Vec::new(),
+        candidates: Vec::new(),
+        order: Order::Share,
+    };
     for project in pool.projects.iter().filter(|project| serves(project, tier) && !project.keys.is_empty()) {
         let limits = limits_with_counts(&pool.limits_for(project, quota_model));
-        spec.accounts
-            .push(AccountSpec { id: AccountOf::ProjectModel(&project.id, quota_model).id(), limits });
+        spec.accounts.push(AccountSpec {
+            id: AccountOf::ProjectModel(&project.id, quota_model).id(),
+            limits,
+            mode: Mode::Hard,
+        });
         for key in &project.keys {
             let limits = key.limits_for(quota_model);
             if !limits.is_empty() {
                 let id = AccountOf::KeyModel(&key.fingerprint, quota_model).id();
-                spec.accounts.push(AccountSpec { id, limits: limits.iter().map(limit_spec).collect() });
+                spec.accounts.push(AccountSpec {
+                    id,
+                    limits: limits.iter().map(limit_spec).collect(),
+                    mode: Mode::Hard,
+                });
             }
             spec.candidates.push(candidate(project, key, quota_model, !limits.is_empty()));
         }
@@ -121,6 +132,7 @@ fn candidate(project: &Project, key: &Key, quota_model: &str, limited: bool) -> 
         step: SCALE / i64::from(key.weight),
         limited: of_limits,
         sparse: of_blocks,
+        tag: project.id.clone(),
     }
 }
 
@@ -157,6 +169,7 @@ pub fn limit_name(dimension: ledger::Dimension, span: Span) -> String {
         ledger::Dimension::InputTokens => "input tokens",
         ledger::Dimension::TotalTokens => "total tokens",
         ledger::Dimension::InFlight => "requests in flight",
+        ledger::Dimension::Spend => "US dollars",
     };
     match span {
         Span::Held => counted.to_owned(),

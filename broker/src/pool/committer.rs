@@ -121,6 +121,8 @@ fn gather(ledger_id: &str, calendar: &Calendar, jobs: impl Iterator<Item = Job>)
         settles: Vec::new(),
         renews: Vec::new(),
         acquires: Vec::new(),
+        commons: Vec::new(),
+        edits: Vec::new(),
     };
     let mut answers = Answers::default();
     for job in jobs {

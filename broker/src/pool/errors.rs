@@ -148,6 +148,7 @@ fn limit_in_words(code: &str) -> String {
         "r" => Dimension::Requests,
         "i" => Dimension::InputTokens,
         "t" => Dimension::TotalTokens,
+        "s" => Dimension::Spend,
         _ => Dimension::InFlight,
     };
     limit_name(dimension, Span::from(span.parse::<i64>().unwrap_or(0)))

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use super::{
     Pool, StatsView,
-    accounts::{AccountOf, UNLIMITED, account_name, limit_name},
+    accounts::{AccountOf, account_name, limit_name},
 };
 use crate::{
     catalogue::Tier,
-    ledger::{FOREVER, LedgerError, Millis, account::Account},
+    ledger::{FOREVER, LedgerError, Millis, UNLIMITED, account::Account},
 };
 
 /// A pool at an instant.

@@ -22,7 +22,7 @@ use tokio::{
 use crate::{
     catalogue::{self, Key, Project},
     lease_id::{LeaseId, LeaseNames},
-    ledger::{Acquire, AcquireState, Ledger, Millis, Opened, Renew, RenewState},
+    ledger::{Acquire, AcquireState, Amounts, Ledger, Millis, Opened, Renew, RenewState},
 };
 use accounts::{serves, shard_name, shard_spec};
 use committer::Committer;
@@ -181,13 +181,19 @@ impl Pool {
         let op = Acquire {
             lease: self.names.next(),
             shard: 0,
-            permits: wish.permits,
-            tokens: wish.input_tokens,
+            amounts: Amounts {
+                permits: wish.permits,
+                input: wish.input_tokens,
+                total: wish.input_tokens,
+                spend: 0,
+            },
             ttl: millis(wish.ttl.unwrap_or(self.config.lease_ttl)),
             send_within: millis(send_within),
             only: self.only(wish)?,
             exclude: self.excluded(wish),
             common: Vec::new(),
+            usage: String::new(),
+            note: String::new(),
         };
         let (mut answer, mut now) = self.committer.acquire(shard.clone(), op.clone()).await?;
         if answer.0 == AcquireState::Missing {

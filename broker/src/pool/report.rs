@@ -105,9 +105,13 @@ fn settle(report: &Report<'_>, decision: &Decision) -> Settle {
         charge,
         input_tokens: report.usage.input_tokens.unwrap_or(-1),
         total_tokens: report.usage.total_tokens.unwrap_or(-1),
+        spend: -1,
         clear: decision.signal == Signal::Ok,
         blocks: decision.blocks.iter().map(block).collect(),
         memo: memo(decision),
+        health: 0,
+        learned: Vec::new(),
+        outcome: decision.signal.as_str().to_owned(),
     }
 }
 

@@ -9,7 +9,7 @@ use keybroker::{
     catalogue::DEFAULT_POOL,
     config::{self, Sources},
     ledger::{
-        Acquire, AcquireState, Batch, Ledger, Millis,
+        Acquire, AcquireState, Amounts, Batch, Ledger, Millis,
         calendar::Calendar,
         embedded::{EmbeddedLedger, Reach},
         redis::RedisLedger,
@@ -76,13 +76,14 @@ impl Filled {
             Acquire {
                 lease: format!("ffffffffffffffff-{:x}", self.next),
                 shard: 0,
-                permits: 1,
-                tokens: 1000,
+                amounts: Amounts { permits: 1, input: 1000, total: 1000, spend: 0 },
                 ttl: 60_000,
                 send_within: 1000,
                 only: Vec::new(),
                 exclude: Vec::new(),
                 common: Vec::new(),
+                usage: String::new(),
+                note: String::new(),
             }
         });
         let batch = Batch {
@@ -95,6 +96,8 @@ impl Filled {
             shards: vec![self.shard.clone()],
             settles: Vec::new(),
             renews: Vec::new(),
+            commons: Vec::new(),
+            edits: Vec::new(),
         };
         let reply = self.ledger.execute(DEFAULT_POOL, &batch).await?;
         match reply.acquires.iter().find(|answer| answer.0 != AcquireState::Granted) {

@@ -7,7 +7,7 @@ use keybroker::ledger::{
     calendar::Calendar, kernel::Kernel,
 };
 
-use super::{Limits, MODELS, Scenario, Step};
+use super::{COMMONS, Limits, MODELS, Scenario, Step};
 
 /// A limit that was exceeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,8 +25,13 @@ struct Since(Vec<(char, Dimension, Span, usize)>);
 
 impl Since {
     fn take_in(&mut self, limits: &Limits, step: usize) {
-        let kinds =
-            [('q', &limits.project_model), ('k', &limits.key), ('b', &limits.billing), ('w', &limits.pool)];
+        let kinds = [
+            ('q', &limits.project_model),
+            ('k', &limits.key),
+            ('b', &limits.billing),
+            ('w', &limits.pool),
+            ('c', &limits.consumer),
+        ];
         let old = std::mem::take(&mut self.0);
         for (kind, limits) in kinds {
             for LimitSpec(dimension, span, _) in limits {
@@ -55,6 +60,7 @@ struct Granted {
     permits: i64,
     tokens: i64,
     total_tokens: i64,
+    spend: i64,
 }
 
 /// The first violation in what a ledger answered.
@@ -81,9 +87,10 @@ pub fn check(scenario: &Scenario, steps: &[Step]) -> Option<Violation> {
                 latest_arrival: step.reply.now + op.send_within,
                 expires_at: answer.1,
                 settled: false,
-                permits: op.permits,
-                tokens: op.tokens,
-                total_tokens: op.tokens,
+                permits: op.amounts.permits,
+                tokens: op.amounts.input,
+                total_tokens: op.amounts.total,
+                spend: op.amounts.spend,
             });
             let newest = &granted[granted.len() - 1];
             for account in &newest.accounts {
@@ -122,6 +129,7 @@ pub fn check_refusals(kernel: &Kernel, batch: &Batch, reply: &Reply) {
                 settles: Vec::new(),
                 renews: Vec::new(),
                 acquires: vec![op.clone()],
+                edits: Vec::new(),
                 ..batch.clone()
             };
             kernel.clone().execute(clock, &batch).expect("the calendar covers the clock").acquires[0].clone()
@@ -151,13 +159,18 @@ fn take_in_ends(granted: &mut [Granted], batch: &Batch, reply: &Reply) {
         }
         lease.settled = true;
         match op.charge {
-            Charge::Refund => (lease.permits, lease.tokens, lease.total_tokens) = (0, 0, 0),
+            Charge::Refund => {
+                (lease.permits, lease.tokens, lease.total_tokens, lease.spend) = (0, 0, 0, 0);
+            }
             // More than estimated is the estimate's fault and may exceed a limit.
             Charge::TrueUp if op.input_tokens >= 0 => lease.tokens = lease.tokens.min(op.input_tokens),
             Charge::TrueUp | Charge::Keep => {}
         }
         if op.charge == Charge::TrueUp && op.total_tokens >= 0 {
             lease.total_tokens = lease.total_tokens.min(op.total_tokens);
+        }
+        if op.charge == Charge::TrueUp && op.spend >= 0 {
+            lease.spend = lease.spend.min(op.spend);
         }
     }
     for (op, answer) in batch.renews.iter().zip(&reply.renews) {
@@ -169,7 +182,7 @@ fn take_in_ends(granted: &mut [Granted], batch: &Batch, reply: &Reply) {
     }
 }
 
-fn accounts_of(scenario: &Scenario, key: &str, shard: usize, common: &[String]) -> Vec<String> {
+fn accounts_of(scenario: &Scenario, key: &str, shard: usize, common: &[usize]) -> Vec<String> {
     let index: usize = key.trim_start_matches("key").parse().expect("keys are numbered");
     let spec = &scenario.keys[index];
     let own = [
@@ -177,16 +190,21 @@ fn accounts_of(scenario: &Scenario, key: &str, shard: usize, common: &[String]) 
         format!("k/{key}"),
         format!("b/b{}", spec.billing),
     ];
-    own.into_iter().chain(common.iter().cloned()).collect()
+    own.into_iter().chain(common.iter().map(|index| COMMONS[*index].to_owned())).collect()
 }
 
 fn limits_of<'a>(scenario: &Scenario, limits: &'a Limits, account: &str) -> &'a [LimitSpec] {
     // An account that had no limits at first is not limited later in these scenarios.
     let (first, now) = match account.as_bytes()[0] {
+        // A soft plan refuses nothing, and what Google names may stand in the place of a limit.
+        _ if account == "c/soft" => return &[],
+        b'q' if scenario.learning => return &[],
+        b'c' => return &limits.consumer,
+        b'w' if account == "w/pool" => return &limits.pool,
+        b'w' | b'm' | b'p' => return &[],
         b'q' => (&scenario.limits.project_model, &limits.project_model),
         b'k' => (&scenario.limits.key, &limits.key),
-        b'b' => (&scenario.limits.billing, &limits.billing),
-        _ => (&limits.pool, &limits.pool),
+        _ => (&scenario.limits.billing, &limits.billing),
     };
     if first.is_empty() { &[] } else { now }
 }
@@ -196,6 +214,7 @@ fn amount(lease: &Granted, dimension: Dimension) -> i64 {
         Dimension::Requests | Dimension::InFlight => lease.permits,
         Dimension::InputTokens => lease.tokens,
         Dimension::TotalTokens => lease.total_tokens,
+        Dimension::Spend => lease.spend,
     }
 }
 

@@ -1,30 +1,41 @@
 //! Random scenarios: small limits, so that they are reached, around the instants that matter.
 
-use keybroker::ledger::{Acquire, Block, Charge, Dimension, FOREVER, LimitSpec, Renew, Settle, Span};
+use keybroker::ledger::{
+    Acquire, Amounts, Block, Charge, Dimension, Edit, EditAction, FOREVER, LimitSpec, Order, Renew, Settle,
+    Span,
+};
 use proptest::{bool::weighted, collection::vec, option, prelude::*, sample::select};
 
-use super::{KeySpec, Limits, Scenario, StepSpec};
+use super::{COMMONS, KeySpec, Limits, Scenario, StepSpec};
 
 /// A scenario of up to `steps` instants.
 pub fn scenario(steps: usize) -> impl Strategy<Value = Scenario> {
     let keys = prop_oneof![3 => vec(key(4), 1..7), 1 => vec(key(6), 7..13)];
-    (start(), keys, limits(), vec(step(12), 1..=steps)).prop_map(|(start, keys, limits, steps)| Scenario {
-        start,
-        keys,
-        limits,
-        steps,
-    })
+    of_parts(keys, vec(step(12), 1..=steps))
 }
 
 /// A scenario with more keys than an acquire tries.
 pub fn large_scenario(steps: usize) -> impl Strategy<Value = Scenario> {
     let keys = prop_oneof![vec(key(3), 257..400), vec(key(40), 257..600), vec(key(1_000), 257..600)];
-    (start(), keys, limits(), vec(step(400), 1..=steps)).prop_map(|(start, keys, limits, steps)| Scenario {
-        start,
-        keys,
-        limits,
-        steps,
-    })
+    of_parts(keys, vec(step(400), 1..=steps))
+}
+
+fn of_parts(
+    keys: impl Strategy<Value = Vec<KeySpec>>,
+    steps: impl Strategy<Value = Vec<StepSpec>>,
+) -> impl Strategy<Value = Scenario> {
+    let order =
+        select(vec![Order::Share, Order::Share, Order::Health, Order::LeastRecent, Order::LeastUtilized]);
+    (start(), keys, limits(), order, weighted(0.3), steps).prop_map(
+        |(start, keys, limits, order, learning, steps)| Scenario {
+            start,
+            keys,
+            limits,
+            order,
+            learning,
+            steps,
+        },
+    )
 }
 
 /// Shortly before Pacific midnights, among them both changes of daylight time and a month's end.
@@ -60,6 +71,8 @@ fn limit() -> impl Strategy<Value = LimitSpec> {
         2 => (1..9_i64).prop_map(|most| LimitSpec(Dimension::Requests, Span::Day, most)),
         1 => (1..12_i64).prop_map(|most| LimitSpec(Dimension::Requests, Span::Month, most)),
         2 => (1..4_i64).prop_map(|most| LimitSpec(Dimension::InFlight, Span::Held, most)),
+        1 => (50..500_i64).prop_map(|most| LimitSpec(Dimension::Spend, Span::Trailing(600_000), most)),
+        1 => (50..900_i64).prop_map(|most| LimitSpec(Dimension::Spend, Span::Month, most)),
     ]
 }
 
@@ -76,8 +89,15 @@ fn limit_list(most: usize) -> impl Strategy<Value = Vec<LimitSpec>> {
 }
 
 fn limits() -> impl Strategy<Value = Limits> {
-    (limit_list(1), limit_list(3), limit_list(1), limit_list(1))
-        .prop_map(|(key, project_model, billing, pool)| Limits { key, project_model, billing, pool })
+    (limit_list(1), limit_list(3), limit_list(1), limit_list(1), limit_list(2)).prop_map(
+        |(key, project_model, billing, pool, consumer)| Limits {
+            key,
+            project_model,
+            billing,
+            pool,
+            consumer,
+        },
+    )
 }
 
 fn step(acquires: usize) -> impl Strategy<Value = StepSpec> {
@@ -88,15 +108,29 @@ fn step(acquires: usize) -> impl Strategy<Value = StepSpec> {
         1 => 70_000..4_000_000_i64,
     ];
     let new_limits = prop_oneof![14 => Just(None), 1 => limits().prop_map(Some)];
-    (advance, new_limits, requests(acquires), vec(settle(), 0..4), vec(renew(), 0..2)).prop_map(
-        |(advance, new_limits, acquires, settles, renews)| StepSpec {
+    let edits = prop_oneof![12 => Just(Vec::new()), 1 => vec(edit(), 1..3)];
+    (advance, new_limits, requests(acquires), vec(settle(), 0..4), vec(renew(), 0..2), edits).prop_map(
+        |(advance, new_limits, acquires, settles, renews, edits)| StepSpec {
             advance,
             new_limits,
             acquires,
             settles,
             renews,
+            edits,
         },
     )
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    let account =
+        select(vec!["k/key0", "k/key1", "k/none", "q/p0/m1", "q/p1/m1", "p/p0", "b/b0", "w/pool", "c/a"]);
+    let action = select(vec![EditAction::Reset, EditAction::Recover, EditAction::Block, EditAction::Unlearn]);
+    (account, action, 0..90_000_i64).prop_map(|(account, action, length)| Edit {
+        account: account.to_owned(),
+        action,
+        length,
+        reason: "edited".to_owned(),
+    })
 }
 
 fn some_keys() -> impl Strategy<Value = Vec<String>> {
@@ -119,17 +153,15 @@ fn shard() -> impl Strategy<Value = usize> {
     prop_oneof![9 => Just(0_usize), 9 => Just(1), 4 => Just(2), 1 => 3..6_usize]
 }
 
-fn common() -> impl Strategy<Value = Vec<String>> {
-    let some = select(vec![
-        vec!["w/pool"],
-        vec!["w/pool"],
-        vec!["w/pool"],
-        vec!["w/pool", "w/pool"],
-        vec!["b/b0"],
-        vec!["w/pool", "p/p0"],
-        vec!["w/none"],
-    ]);
-    prop_oneof![4 => Just(Vec::new()), 1 => some.prop_map(|ids| ids.into_iter().map(str::to_owned).collect())]
+/// Numbers of [`super::COMMONS`], and now and then one beyond.
+fn common() -> impl Strategy<Value = Vec<usize>> {
+    let some = prop_oneof![
+        3 => Just(vec![0]),
+        1 => Just(vec![0, 0]),
+        8 => vec(0..COMMONS.len(), 1..4),
+        1 => Just(vec![COMMONS.len()]),
+    ];
+    prop_oneof![2 => Just(Vec::new()), 1 => some]
 }
 
 fn acquire() -> impl Strategy<Value = Acquire> {
@@ -137,19 +169,24 @@ fn acquire() -> impl Strategy<Value = Acquire> {
         prop_oneof![30 => Just(String::new()), 1 => (0..40_usize).prop_map(|lease| lease.to_string())];
     let permits = prop_oneof![10 => Just(1_i64), 2 => 1..4_i64, 1 => 4..20_i64];
     let tokens = prop_oneof![2 => Just(0_i64), 3 => 1..60_i64, 1 => 1..400_i64];
+    let amounts = (permits, tokens, 0..40_i64, 0..30_i64).prop_map(|(permits, input, output, spend)| {
+        Amounts { permits, input, total: if input == 0 { 0 } else { input + output }, spend }
+    });
     let ttl = prop_oneof![Just(1_000_i64), Just(60_000), 1_000..90_000_i64];
     let send_within = select(vec![500_i64, 1_000, 3_000]);
-    (lease, shard(), permits, tokens, ttl, send_within, some_keys(), some_keys(), common()).prop_map(
-        |(lease, shard, permits, tokens, ttl, send_within, only, exclude, common)| Acquire {
+    let words = (select(vec!["", "a\u{1f}m1", "b\u{1f}m1"]), select(vec!["", "note"]));
+    (lease, shard(), amounts, ttl, send_within, some_keys(), some_keys(), common(), words).prop_map(
+        |(lease, shard, amounts, ttl, send_within, only, exclude, common, (usage, note))| Acquire {
             lease,
             shard,
-            permits,
-            tokens,
+            amounts,
             ttl,
             send_within,
             only,
             exclude,
             common,
+            usage: usage.to_owned(),
+            note: note.to_owned(),
         },
     )
 }
@@ -161,9 +198,10 @@ fn block() -> impl Strategy<Value = Block> {
         vec![34_000],
         vec![2_000, 4_000, 8_000],
         vec![5_000, FOREVER],
+        vec![0, 3_000, 20_000],
         vec![],
     ]);
-    (select(vec!["k", "q", "p", "b"]), steps, any::<bool>(), any::<bool>()).prop_map(
+    (select(vec!["k", "q", "p", "b", "c", "w"]), steps, any::<bool>(), any::<bool>()).prop_map(
         |(role, steps, until_day_end, probe)| Block {
             role: role.to_owned(),
             steps,
@@ -178,18 +216,25 @@ fn settle() -> impl Strategy<Value = (usize, Settle)> {
     let charge = select(vec![Charge::Keep, Charge::Refund, Charge::TrueUp, Charge::TrueUp]);
     let used = || option::of(0..100_i64).prop_map(|used| used.unwrap_or(-1));
     let blocks = prop_oneof![3 => Just(Vec::new()), 1 => vec(block(), 1..3)];
-    (0..60_usize, shard(), charge, used(), used(), any::<bool>(), blocks, "[a-z]{0,3}").prop_map(
-        |(lease, shard, charge, input_tokens, total_tokens, clear, blocks, memo)| {
+    let learned = prop_oneof![9 => Just(Vec::new()), 1 => vec(limit(), 1..3)];
+    let standing = (select(vec![0, 0, 5, -20, -90]), learned);
+    let words = ("[a-z]{0,3}", select(vec!["", "ok", "minute_quota"]));
+    (0..60_usize, shard(), charge, (used(), used(), used()), any::<bool>(), blocks, standing, words).prop_map(
+        |(lease, shard, charge, used, clear, blocks, (health, learned), (memo, outcome))| {
             let clear = clear && blocks.is_empty();
             let settle = Settle {
                 lease: String::new(),
                 shard,
                 charge,
-                input_tokens,
-                total_tokens,
+                input_tokens: used.0,
+                total_tokens: used.1,
+                spend: used.2,
                 clear,
                 blocks,
                 memo,
+                health,
+                learned,
+                outcome: outcome.to_owned(),
             };
             (lease, settle)
         },

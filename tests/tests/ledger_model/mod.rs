@@ -9,8 +9,8 @@ pub use checker::check;
 pub use generator::{large_scenario, scenario};
 
 use keybroker::ledger::{
-    AccountSpec, Acquire, Batch, CandidateSpec, LimitSpec, Renew, Reply, Settle, ShardSpec, account::Account,
-    calendar::Calendar, kernel::Kernel, shard,
+    AccountSpec, Acquire, Batch, CandidateSpec, CommonSpec, Edit, LimitSpec, Mode, Order, Renew, Reply,
+    Settle, ShardSpec, account::Account, calendar::Calendar, kernel::Kernel, shard,
 };
 
 /// A catalogue and what is done with it.
@@ -19,6 +19,9 @@ pub struct Scenario {
     pub start: i64,
     pub keys: Vec<KeySpec>,
     pub limits: Limits,
+    pub order: Order,
+    /// What Google names stands in the place of what was configured.
+    pub learning: bool,
     pub steps: Vec<StepSpec>,
 }
 
@@ -40,6 +43,7 @@ pub struct Limits {
     pub project_model: Vec<LimitSpec>,
     pub billing: Vec<LimitSpec>,
     pub pool: Vec<LimitSpec>,
+    pub consumer: Vec<LimitSpec>,
 }
 
 /// What happens at one instant.
@@ -50,6 +54,7 @@ pub struct StepSpec {
     pub acquires: Vec<Acquire>,
     pub settles: Vec<(usize, Settle)>,
     pub renews: Vec<(usize, Renew)>,
+    pub edits: Vec<Edit>,
 }
 
 /// What a ledger answered, and how its accounts stood.
@@ -62,12 +67,26 @@ pub struct Step {
 impl Step {
     pub fn new(reply: Reply, accounts: Vec<Option<Account>>) -> Self {
         let now = reply.now;
-        let live = |account: Account| (!account.is_empty(now)).then(|| account.live(now));
+        let live =
+            |account: Account| (!account.is_empty(now)).then(|| without_ended_block(account.live(now), now));
         Self { reply, accounts: accounts.into_iter().map(|account| account.and_then(live)).collect() }
     }
 }
 
+/// The words of a block that has ended say nothing any more, and may be kept or not.
+fn without_ended_block(mut account: Account, now: i64) -> Account {
+    if account.streak == 0 && !account.probing && account.blocked_until <= now {
+        account.blocked_until = 0;
+        account.reason.clear();
+    }
+    account
+}
+
 pub const MODELS: [&str; 2] = ["m1", "m2"];
+
+/// The accounts that every batch brings along: the pool's, consumers' that pass, the second of which has a
+/// soft plan, and some that hold no limits.
+pub const COMMONS: [&str; 7] = ["w/pool", "c/a", "c/soft", "b/b0", "p/p0", "w/none", "m/m1"];
 
 /// The shards that a batch names: one of them twice, and one that was never applied.
 pub const SHARDS: [&str; 4] = ["m1", "m2", "m1", "none"];
@@ -77,12 +96,14 @@ impl Scenario {
     pub fn batches(&self, ledger_id: &str) -> Vec<(Batch, Vec<ShardSpec>)> {
         let (mut now, mut shard_of, mut generation) = (self.start, Vec::new(), 1);
         let mut specs = self.shards(&self.limits, generation);
+        let mut commons = commons(&self.limits, generation);
         let mut batches = Vec::new();
         for step in &self.steps {
             now += step.advance;
             if let Some(limits) = &step.new_limits {
                 generation += 1;
                 specs = self.shards(limits, generation);
+                commons = self::commons(limits, generation);
             }
             let known: Vec<usize> = shard_of.clone();
             let reusable = known.len();
@@ -122,6 +143,8 @@ impl Scenario {
                         Acquire { lease: format!("l{lease}"), ..op.clone() }
                     })
                     .collect(),
+                commons: commons.clone(),
+                edits: step.edits.clone(),
             };
             batches.push((batch, std::mem::take(&mut specs)));
         }
@@ -141,7 +164,7 @@ impl Scenario {
                 (format!("p/p{}", key.project), &NO_LIMITS),
             ]
         };
-        let mut accounts = vec![AccountSpec { id: "w/pool".to_owned(), limits: limits.pool.clone() }];
+        let mut accounts: Vec<AccountSpec> = Vec::new();
         let mut candidates = Vec::new();
         for (index, key) in self.keys.iter().enumerate() {
             let name = format!("key{index}");
@@ -151,6 +174,7 @@ impl Scenario {
                 step: shard::SCALE / key.weight,
                 limited: Vec::new(),
                 sparse: Vec::new(),
+                tag: format!("p{}", key.project),
             };
             if key.unapplied {
                 candidate.limited.push(format!("x/{name}"));
@@ -168,17 +192,18 @@ impl Scenario {
                 } else {
                     candidate.limited.push(id.clone());
                     if !accounts.iter().any(|known| known.id == id) {
-                        accounts.push(AccountSpec { id, limits: limits.clone() });
+                        let mode = if self.learning { Mode::Learning } else { Mode::Hard };
+                        accounts.push(AccountSpec { id, limits: limits.clone(), mode });
                     }
                 }
             }
             candidates.push(candidate);
         }
-        ShardSpec { shard: format!("g/{model}"), generation, accounts, candidates }
+        ShardSpec { shard: format!("g/{model}"), generation, accounts, candidates, order: self.order }
     }
 
     pub fn account_ids(&self) -> Vec<String> {
-        let mut ids = vec!["w/pool".to_owned()];
+        let mut ids: Vec<String> = COMMONS.map(str::to_owned).to_vec();
         for (index, key) in self.keys.iter().enumerate() {
             ids.push(format!("k/key{index}"));
             ids.push(format!("b/b{}", key.billing));
@@ -189,6 +214,20 @@ impl Scenario {
         ids.dedup();
         ids
     }
+}
+
+fn commons(limits: &Limits, generation: i64) -> Vec<CommonSpec> {
+    let spec = |id: &&str| {
+        let (limits, mode) = match *id {
+            "w/pool" => (limits.pool.clone(), Mode::Hard),
+            "c/a" => (limits.consumer.clone(), Mode::Hard),
+            "c/soft" => (limits.consumer.clone(), Mode::Soft),
+            _ => (Vec::new(), Mode::Hard),
+        };
+        let generation = if limits.is_empty() && !id.starts_with(['w', 'c']) { 0 } else { generation };
+        CommonSpec { id: (*id).to_owned(), generation, limits, mode, passing: id.starts_with('c') }
+    };
+    COMMONS.iter().map(spec).collect()
 }
 
 /// How many scenarios to run: `PROPTEST_CASES` if that is more than `least`.

@@ -16,7 +16,7 @@ use rows::{CandidateRow, PoolRow};
 use store::{Store, StoredPool};
 
 use super::{
-    Batch, Inspection, Ledger, LedgerError, LedgerFuture, Millis, Opened, Reply, ShardSpec,
+    Batch, Inspection, Ledger, LedgerError, LedgerFuture, Millis, Opened, Reply, ShardSpec, UsageRow,
     kernel::{Changes, Kernel},
 };
 
@@ -154,7 +154,14 @@ impl State {
             let (limited, sparse) = (ids(&candidate.limited), ids(&candidate.sparse));
             (
                 candidate.name.clone(),
-                CandidateRow { class: candidate.class, step: candidate.step, limited, sparse },
+                CandidateRow {
+                    class: candidate.class,
+                    step: candidate.step,
+                    limited,
+                    sparse,
+                    tag: candidate.tag.as_str().into(),
+                    order: spec.order,
+                },
             )
         };
         let candidates: Vec<_> = spec.candidates.iter().map(candidate).collect();
@@ -211,6 +218,22 @@ impl Ledger for EmbeddedLedger {
         Box::pin(async move { self.inspect_at(pool, system_clock(), accounts) })
     }
 
+    fn usage<'a>(&'a self, pool: &'a str, day_ends: &'a [Millis]) -> LedgerFuture<'a, Vec<UsageRow>> {
+        Box::pin(async move {
+            self.with_state(|state| {
+                let unfolded = state.pool(pool)?.unfolded.usage.clone();
+                let stored = state.store.usage(pool, day_ends);
+                let mut rows = state.kept(stored)?;
+                for ((day_end, name), used) in unfolded {
+                    if day_ends.contains(&day_end) {
+                        *rows.entry((day_end, name)).or_default() += used;
+                    }
+                }
+                Ok(rows.into_iter().map(|((day_end, name), used)| UsageRow { day_end, name, used }).collect())
+            })
+        })
+    }
+
     fn ping(&self) -> LedgerFuture<'_, ()> {
         Box::pin(async move { self.with_state(|_| Ok(())) })
     }
@@ -218,6 +241,10 @@ impl Ledger for EmbeddedLedger {
 
 fn merge(into: &mut Changes, from: Changes) {
     into.accounts.extend(from.accounts);
+    into.gone.extend(from.gone);
+    for (name, used) in from.usage {
+        *into.usage.entry(name).or_default() += used;
+    }
     into.candidates.extend(from.candidates);
     into.shards.extend(from.shards);
 }

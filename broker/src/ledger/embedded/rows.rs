@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::{
-    Millis,
+    Millis, Order, Used,
     account::Account,
     kernel::{Changes, Kernel, LeaseRow},
     shard::{CLASSES, Candidate, Place, Shard},
@@ -14,12 +14,14 @@ use crate::ledger::{
 /// One changed piece of a pool's state, as it is after the change.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Row {
-    /// An account by its id.
-    Account(Arc<str>, Account),
+    /// An account by its id; nothing if it was forgotten.
+    Account(Arc<str>, Option<Account>),
     /// Where a candidate stands: shard, name, place.
     Place(Arc<str>, Arc<str>, Place),
     /// A shard's virtual times and epoch.
     Shard(Arc<str>, [i64; CLASSES], i64),
+    /// What was used, to be added: end of the day, name, sums.
+    Usage(Millis, String, Used),
     /// The pool's clock and epoch.
     Pool(Millis, i64),
     /// A lease: until when it is remembered and what is known; nothing if it was forgotten.
@@ -33,6 +35,9 @@ pub(super) struct CandidateRow {
     pub(super) step: i64,
     pub(super) limited: Vec<Arc<str>>,
     pub(super) sparse: Vec<Arc<str>>,
+    pub(super) tag: Arc<str>,
+    /// The order of its shard, which all of a shard's candidates name alike.
+    pub(super) order: Order,
 }
 
 /// The identity of a pool's ledger and its catalogue.
@@ -55,9 +60,15 @@ pub(super) fn changed_rows(kernel: &Kernel, changes: &Changes) -> Vec<Row> {
 /// The same without leases.
 pub(super) fn state_rows(kernel: &Kernel, changes: &Changes) -> Vec<Row> {
     let mut rows = vec![Row::Pool(kernel.now, kernel.epoch)];
-    for slot in &changes.accounts {
+    for slot in changes.accounts.iter().filter(|slot| kernel.is_live(**slot)) {
         let (id, account) = kernel.account_at(*slot);
-        rows.push(Row::Account(id.clone(), account.clone()));
+        rows.push(Row::Account(id.clone(), Some(account.clone())));
+    }
+    for id in changes.gone.iter().filter(|id| !kernel.has_account(id)) {
+        rows.push(Row::Account(id.clone(), None));
+    }
+    for ((day_end, name), used) in &changes.usage {
+        rows.push(Row::Usage(*day_end, name.clone(), *used));
     }
     for (shard, index) in &changes.candidates {
         if let Some(state) = kernel.shard_named(shard) {
@@ -104,9 +115,15 @@ impl Restored {
     /// Takes in a row of the journal that no checkpoint has folded into the tables: the next one must.
     pub(super) fn unfolded_row(&mut self, row: Row) {
         match &row {
-            Row::Account(id, _) => {
+            Row::Account(id, Some(_)) => {
                 let slot = self.kernel.slot_of(id);
                 self.unfolded.accounts.insert(slot);
+            }
+            Row::Account(id, None) => {
+                self.unfolded.gone.insert(id.clone());
+            }
+            Row::Usage(day_end, name, used) => {
+                *self.unfolded.usage.entry((*day_end, name.clone())).or_default() += *used;
             }
             Row::Place(shard, name, _) => {
                 self.moved.insert((shard.clone(), name.clone()));
@@ -121,9 +138,11 @@ impl Restored {
 
     pub(super) fn row(&mut self, row: Row) {
         match row {
-            Row::Account(id, account) => {
+            Row::Account(id, Some(account)) => {
                 self.kernel.restore_account(&id, account);
             }
+            Row::Account(id, None) => self.kernel.drop_account(&id),
+            Row::Usage(..) => {}
             Row::Place(shard, name, place) => {
                 if let Some(known) = self.shards.entry(shard).or_default().candidates.get_mut(&name) {
                     known.1 = place;
@@ -146,16 +165,18 @@ impl Restored {
     /// The kernel, and what of it only the journal knows.
     pub(super) fn finish(mut self) -> (Kernel, Changes) {
         for (name, shard) in self.shards {
+            let order = shard.candidates.values().next().map(|(row, _)| row.order).unwrap_or_default();
             let candidates = shard.candidates.into_iter().map(|(name, (row, place))| Candidate {
                 name,
                 class: row.class,
                 step: row.step,
                 limited: row.limited.iter().map(|id| self.kernel.slot_of(id)).collect(),
                 sparse: row.sparse.iter().map(|id| self.kernel.slot_of(id)).collect(),
+                tag: row.tag,
                 place,
             });
             let candidates: Vec<_> = candidates.collect();
-            self.kernel.restore_shard(name, Shard::new(candidates, shard.virtual_time, shard.epoch));
+            self.kernel.restore_shard(name, Shard::new(candidates, shard.virtual_time, shard.epoch, order));
         }
         self.kernel.changes = Changes::default();
         for (shard, name) in self.moved {

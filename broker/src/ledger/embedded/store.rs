@@ -21,7 +21,7 @@ use super::{
     rows::{CandidateRow, PoolRow, Restored, Row, remembered_until},
 };
 use crate::ledger::{
-    LedgerError, Millis,
+    LedgerError, Millis, USAGE_LIFETIME, Used,
     kernel::{Changes, Kernel},
 };
 
@@ -29,6 +29,8 @@ use crate::ledger::{
 const POOLS: TableDefinition<&str, &[u8]> = TableDefinition::new("pools");
 /// By pool, kind of row and its ids, with a zero byte between them.
 const STATE: TableDefinition<&str, &[u8]> = TableDefinition::new("state");
+/// By pool, end of the day and name.
+const USAGE: TableDefinition<(&str, i64, &str), &[u8]> = TableDefinition::new("usage");
 /// By pool, shard and name, with a zero byte between them.
 const CANDIDATES: TableDefinition<&str, &[u8]> = TableDefinition::new("candidates");
 /// By sequence number: until when its leases are remembered, pool, rows.
@@ -137,12 +139,26 @@ impl Store {
         let write = self.database.begin_write()?;
         {
             let mut state = write.open_table(STATE)?;
+            let mut usage = write.open_table(USAGE)?;
             for (pool, rows) in rows {
                 for row in rows {
-                    if let Some(key) = state_key(pool, row) {
-                        state.insert(key.as_str(), encode(row).as_slice())?;
+                    if let Row::Usage(day_end, name, used) = row {
+                        let key = (*pool, *day_end, name.as_str());
+                        let mut sums = match usage.get(key)? {
+                            Some(known) => decode(known.value())?,
+                            None => Used::default(),
+                        };
+                        sums += *used;
+                        usage.insert(key, encode(&sums).as_slice())?;
+                    }
+                    let Some(key) = state_key(pool, row) else { continue };
+                    match row {
+                        Row::Account(_, None) => drop(state.remove(key.as_str())?),
+                        row => drop(state.insert(key.as_str(), encode(row).as_slice())?),
                     }
                 }
+                let (first, last) = ((*pool, i64::MIN, ""), (*pool, now - USAGE_LIFETIME, ""));
+                usage.retain_in(first..last, |_, _| false)?;
             }
             let mut journal = write.open_table(JOURNAL)?;
             let mut gone = Vec::new();
@@ -162,10 +178,28 @@ impl Store {
         Ok(())
     }
 
+    /// What was used on the days that end then, as far as it is folded.
+    pub(super) fn usage(
+        &self,
+        pool: &str,
+        day_ends: &[Millis],
+    ) -> Result<BTreeMap<(Millis, String), Used>, redb::Error> {
+        let table = self.database.begin_read()?.open_table(USAGE)?;
+        let mut rows = BTreeMap::new();
+        for day_end in day_ends {
+            for row in table.range((pool, *day_end, "")..(pool, *day_end + 1, ""))? {
+                let (key, used) = row?;
+                rows.insert((*day_end, key.value().2.to_owned()), decode(used.value())?);
+            }
+        }
+        Ok(rows)
+    }
+
     fn restore(&mut self) -> Result<BTreeMap<String, StoredPool>, redb::Error> {
         let write = self.database.begin_write()?;
         write.open_table(POOLS)?;
         write.open_table(STATE)?;
+        write.open_table(USAGE)?;
         write.open_table(CANDIDATES)?;
         write.open_table(JOURNAL)?;
         write.open_table(FOLDED)?;
@@ -227,7 +261,7 @@ fn state_key(pool: &str, row: &Row) -> Option<String> {
         Row::Place(shard, name, _) => Some(key(&[pool, "place", shard, name])),
         Row::Shard(name, ..) => Some(key(&[pool, "shard", name])),
         Row::Pool(..) => Some(key(&[pool, "pool"])),
-        Row::Lease(..) => None,
+        Row::Lease(..) | Row::Usage(..) => None,
     }
 }
 

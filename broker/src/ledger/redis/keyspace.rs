@@ -8,9 +8,13 @@
 //! | `kb:{P}:accounts` | hash | a row for each account that has limits or a block | permanent |
 //! | `kb:{P}:leases` | hash | a row for each lease | rows go by `forget` |
 //! | `kb:{P}:forget` | sorted set | leases by the instant they are forgotten | rows go by themselves |
+//! | `kb:{P}:idle` | sorted set | passing accounts by when all they count has ended | rows go by themselves |
+//! | `kb:{P}:usage:D` | hash | what was used on the day that ends at D, by name | [`crate::ledger::USAGE_LIFETIME`] |
 //! | `kb:{P}:candidates:S` | hash | a row for each candidate of shard S | [`SHARD_LIFETIME`] |
 //! | `kb:{P}:ready:S` | sorted set | ready candidates by rank | [`SHARD_LIFETIME`] |
 //! | `kb:{P}:parked:S` | sorted set | parked candidates by instant | [`SHARD_LIFETIME`] |
+
+use crate::ledger::Millis;
 
 /// How long a shard lives after a broker last applied it, or an order after a candidate last came into
 /// it, in milliseconds. Brokers apply their
@@ -18,16 +22,23 @@
 pub const SHARD_LIFETIME: i64 = 35 * 24 * 3600 * 1000;
 
 /// How many keys of a pool stand before those of its shards.
-pub const POOL_KEYS: usize = 4;
+pub const POOL_KEYS: usize = 5;
 
 /// The keys of a pool and of the shards named, in the order in which the scripts expect them.
 pub fn keys<'a>(pool: &str, shards: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    let mut keys: Vec<String> =
-        ["meta", "accounts", "leases", "forget"].iter().map(|part| format!("kb:{{{pool}}}:{part}")).collect();
+    let mut keys: Vec<String> = ["meta", "accounts", "leases", "forget", "idle"]
+        .iter()
+        .map(|part| format!("kb:{{{pool}}}:{part}"))
+        .collect();
     for shard in shards {
         keys.extend(
             ["candidates", "ready", "parked"].iter().map(|part| format!("kb:{{{pool}}}:{part}:{shard}")),
         );
     }
     keys
+}
+
+/// The key of what was used on the day that ends then.
+pub fn usage(pool: &str, day_end: Millis) -> String {
+    format!("kb:{{{pool}}}:usage:{day_end}")
 }

@@ -4,7 +4,7 @@
 pub mod keyspace;
 mod script;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use deadpool_redis::{Config, Connection, Pool, Runtime};
 use redis::{ErrorKind, RedisError, ServerErrorKind, aio::MultiplexedConnection};
@@ -15,7 +15,7 @@ use tokio::{sync::Mutex, time::timeout};
 
 use super::{
     Batch, CandidateSpec, Inspection, Ledger, LedgerError, LedgerFuture, Millis, Opened, Reply, ShardSpec,
-    shard::CLASSES,
+    UsageRow, shard::CLASSES,
 };
 
 /// The oldest version that has every command the scripts use.
@@ -151,6 +151,7 @@ impl RedisLedger {
                 CLASSES,
                 last,
                 keyspace::SHARD_LIFETIME,
+                spec.order,
             ))?;
             self.run::<String>(&script::APPLY, &keys, &[&input])
                 .await
@@ -160,7 +161,8 @@ impl RedisLedger {
     }
 
     async fn execute(&self, pool: &str, batch: &Batch) -> Result<Reply, LedgerError> {
-        let keys = keyspace::keys(pool, batch.shards.iter().map(String::as_str));
+        let mut keys = keyspace::keys(pool, batch.shards.iter().map(String::as_str));
+        keys.extend(batch.day_ends.iter().map(|day_end| keyspace::usage(pool, *day_end)));
         let input = encode(batch)?;
         let reply: Vec<u8> = self
             .run(&self.batch, &keys, &[&input])
@@ -185,6 +187,37 @@ impl RedisLedger {
         let accounts =
             rows.drain(1..).map(|row| row.map(|row| decode(&row)).transpose()).collect::<Result<_, _>>()?;
         Ok(Inspection { now, accounts })
+    }
+
+    async fn usage(&self, pool: &str, day_ends: &[Millis]) -> Result<Vec<UsageRow>, LedgerError> {
+        let mut found = Vec::new();
+        for &day_end in day_ends {
+            let key = keyspace::usage(pool, day_end);
+            let mut cursor = 0_u64;
+            let mut rows: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+            loop {
+                let (next, part): (u64, Vec<(String, Vec<u8>)>) = self
+                    .call(async |mut line| {
+                        redis::cmd("HSCAN")
+                            .arg(&key)
+                            .arg(cursor)
+                            .arg("COUNT")
+                            .arg(1000)
+                            .query_async(&mut line)
+                            .await
+                    })
+                    .await?;
+                rows.extend(part);
+                cursor = next;
+                if cursor == 0 {
+                    break;
+                }
+            }
+            for (name, used) in rows {
+                found.push(UsageRow { day_end, name, used: decode(&used)? });
+            }
+        }
+        Ok(found)
     }
 
     /// Reads accounts at an instant that a test drives.
@@ -216,6 +249,10 @@ impl Ledger for RedisLedger {
 
     fn inspect<'a>(&'a self, pool: &'a str, accounts: &'a [String]) -> LedgerFuture<'a, Inspection> {
         Box::pin(Self::inspect(self, pool, 0, accounts))
+    }
+
+    fn usage<'a>(&'a self, pool: &'a str, day_ends: &'a [Millis]) -> LedgerFuture<'a, Vec<UsageRow>> {
+        Box::pin(Self::usage(self, pool, day_ends))
     }
 
     fn ping(&self) -> LedgerFuture<'_, ()> {

@@ -4,12 +4,13 @@
 use std::sync::LazyLock;
 
 use super::keyspace;
-use crate::ledger::{kernel, shard, types, window};
+use crate::ledger::{account, kernel, shard, types, window};
 
 /// The text of the script that runs a batch.
 pub fn batch_script() -> String {
     text(&[
         include_str!("lua/prelude.lua"),
+        include_str!("lua/clock.lua"),
         include_str!("lua/window.lua"),
         include_str!("lua/account.lua"),
         include_str!("lua/shard.lua"),
@@ -20,8 +21,15 @@ pub fn batch_script() -> String {
     ])
 }
 /// Writes limits and candidates.
-pub(super) static APPLY: LazyLock<Script> =
-    LazyLock::new(|| Script::new(text(&[include_str!("lua/apply.lua")])));
+pub(super) static APPLY: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(text(&[
+        include_str!("lua/prelude.lua"),
+        include_str!("lua/no_clock.lua"),
+        include_str!("lua/window.lua"),
+        include_str!("lua/account.lua"),
+        include_str!("lua/apply.lua"),
+    ]))
+});
 /// Opens a pool's ledger.
 pub(super) static OPEN: LazyLock<Script> =
     LazyLock::new(|| Script::new(text(&[include_str!("lua/open.lua")])));
@@ -55,9 +63,27 @@ fn text(parts: &[&str]) -> String {
         ("REMEMBER_SETTLED", kernel::REMEMBER_SETTLED),
         ("SHARD_LIFETIME", keyspace::SHARD_LIFETIME),
         ("FORGET_AT_ONCE", kernel::FORGET_AT_ONCE as i64),
+        ("POOL_KEYS", keyspace::POOL_KEYS as i64),
+        ("USAGE_LIFETIME", types::USAGE_LIFETIME),
+        ("UNLIMITED", types::UNLIMITED),
+        ("RAMP_STAGE", window::RAMP_STAGE),
+        ("RAMP", window::RAMP),
+        ("FULL_HEALTH", account::FULL_HEALTH),
+        ("TICKS", shard::TICKS),
+        ("HARD", u8::from(types::Mode::Hard).into()),
+        ("SOFT", u8::from(types::Mode::Soft).into()),
+        ("LEARNING", u8::from(types::Mode::Learning).into()),
+        ("BY_HEALTH", u8::from(types::Order::Health).into()),
+        ("LEAST_RECENT", u8::from(types::Order::LeastRecent).into()),
+        ("LEAST_UTILIZED", u8::from(types::Order::LeastUtilized).into()),
     ];
     let mut code: String =
         constants.iter().map(|(name, value)| format!("local {name} = {value}\n")).collect();
+    code.push_str(&format!(
+        "local UNREPORTED, USAGE_MARK = '{}', '\\{}'\n",
+        types::UNREPORTED,
+        types::USAGE_MARK as u32
+    ));
     for part in parts {
         code.push_str(part);
         code.push('\n');

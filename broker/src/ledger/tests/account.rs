@@ -1,4 +1,4 @@
-use crate::ledger::{Block, Dimension, FOREVER, LimitSpec, Span, account::Account};
+use crate::ledger::{Block, Dimension, FOREVER, LimitSpec, Mode, Span, account::Account};
 
 const NOW: i64 = 1_784_012_345_678;
 const DAY_END: i64 = NOW + 3_600_000;
@@ -65,9 +65,9 @@ fn a_single_step_is_not_counted_as_one_of_a_row() {
 fn a_success_of_a_lease_granted_after_the_block_ends_the_row() {
     let mut account = Account::default();
     account.block(NOW, NOW, DAY_END, &block(&[2_000, 4_000], false));
-    account.lease_ended("early", NOW, true);
+    account.lease_ended("early", NOW, NOW, true);
     assert_eq!(account.streak, 1);
-    account.lease_ended("later", NOW + 2_000, true);
+    account.lease_ended("later", NOW + 2_000, NOW + 2_000, true);
     assert_eq!(account.streak, 0);
 }
 
@@ -75,13 +75,13 @@ fn a_success_of_a_lease_granted_after_the_block_ends_the_row() {
 fn a_raised_limit_forgets_nothing_and_an_older_catalogue_changes_nothing() {
     let limit = |most| [LimitSpec(Dimension::Requests, Span::Trailing(60_000), most)];
     let mut account = Account::default();
-    account.set_limits(1, &limit(2), 1);
+    account.set_limits(1, &limit(2), Mode::Hard, 1);
     account.windows[0].add(NOW, NOW + 60_000, 2);
-    account.set_limits(3, &limit(3), 2);
+    account.set_limits(3, &limit(3), Mode::Hard, 2);
     assert_eq!((account.windows[0].used(NOW), account.windows[0].limit), (2, 3));
-    account.set_limits(2, &limit(100), 3);
+    account.set_limits(2, &limit(100), Mode::Hard, 3);
     assert_eq!(account.windows[0].limit, 3);
-    account.set_limits(4, &limit(1), 4);
+    account.set_limits(4, &limit(1), Mode::Hard, 4);
     assert_eq!((account.windows[0].limit, account.smallest_at(NOW)), (1, NOW + 60_000));
 }
 

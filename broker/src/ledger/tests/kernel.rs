@@ -1,6 +1,6 @@
-use super::world::{START, World, block, blocking, per_minute, spec};
+use super::world::{START, World, block, blocking, per_minute, spec, tokens_of};
 use crate::ledger::{
-    Acquire, AcquireState, Batch, Dimension, FOREVER, LimitSpec, Span,
+    Acquire, AcquireState, Amounts, Batch, CommonSpec, Dimension, FOREVER, LimitSpec, Mode, Span,
     kernel::{Kernel, MAX_TRIES},
     shard::REBASE_AT,
 };
@@ -42,10 +42,10 @@ fn a_block_on_one_model_of_a_project_leaves_its_other_models_free() {
 fn a_request_larger_than_a_limit_is_refused_for_good_and_says_so() {
     let tokens = LimitSpec(Dimension::InputTokens, Span::Trailing(60_000), 500);
     let mut world = World::new(&[("a", "p")], &[per_minute(3), tokens]);
-    let large = Acquire { permits: 4, ..world.request() };
+    let large = Acquire { amounts: Amounts { permits: 4, ..Amounts::default() }, ..world.request() };
     let answer = world.ask(large);
     assert_eq!((answer.1, answer.2.as_str(), answer.3.as_str()), (FOREVER, "q/p/m1", "exceeds:r60000"));
-    let large = Acquire { tokens: 501, ..world.request() };
+    let large = Acquire { amounts: tokens_of(501), ..world.request() };
     let answer = world.ask(large);
     assert_eq!((answer.0, answer.1, answer.3.as_str()), (AcquireState::Refused, FOREVER, "exceeds:i60000"));
     world.grant();
@@ -56,7 +56,7 @@ fn a_request_too_large_for_one_key_says_so_though_another_is_blocked_for_good() 
     let mut world = World::new(&[("a", "p"), ("b", "o")], &[per_minute(3)]);
     let (lease, _) = world.grant();
     world.settle(blocking(&lease, vec![block("k", FOREVER, false)]));
-    let large = Acquire { permits: 4, ..world.request() };
+    let large = Acquire { amounts: Amounts { permits: 4, ..Amounts::default() }, ..world.request() };
     assert_eq!(world.ask(large).3, "exceeds:r60000");
 }
 
@@ -77,30 +77,62 @@ fn a_refusal_charges_nothing() {
     let tokens = LimitSpec(Dimension::InputTokens, Span::Trailing(60_000), 100);
     let mut world = World::new(&[("a", "p")], &[per_minute(9), tokens]);
     let before = world.kernel.account("q/p/m1").cloned();
-    let large = Acquire { tokens: 101, ..world.request() };
+    let large = Acquire { amounts: tokens_of(101), ..world.request() };
     world.ask(large);
     assert_eq!(world.kernel.account("q/p/m1").cloned(), before);
 }
 
+fn common(id: &str, limits: &[LimitSpec], passing: bool) -> CommonSpec {
+    CommonSpec { id: id.to_owned(), generation: 1, limits: limits.to_vec(), mode: Mode::Hard, passing }
+}
+
 #[test]
-fn a_common_account_that_is_spent_refuses_and_its_absence_is_said() {
+fn a_common_account_that_is_spent_refuses_and_one_that_is_not_brought_along_is_missing() {
     let mut world = World::new(&[("a", "p")], &[per_minute(9)]);
-    let mut applied = spec("m1", &[("a", "p")], &[per_minute(9)]);
-    applied
-        .accounts
-        .push(crate::ledger::AccountSpec { id: "w/pool".to_owned(), limits: vec![per_minute(1)] });
-    world.kernel.apply(&applied);
-    let common = |world: &mut World, id: &str| Acquire { common: vec![id.to_owned()], ..world.request() };
-    let request = common(&mut world, "w/pool");
+    world.commons = vec![common("w/pool", &[per_minute(1)], false), common("m/m1", &[], false)];
+    let with = |world: &mut World, common: &[usize]| Acquire { common: common.to_vec(), ..world.request() };
+    let request = with(&mut world, &[0, 1]);
     assert_eq!(world.ask(request).0, AcquireState::Granted);
-    let request = common(&mut world, "w/pool");
+    let request = with(&mut world, &[0]);
     let answer = world.ask(request);
     assert_eq!((answer.0, answer.1, answer.2.as_str()), (AcquireState::Refused, NEXT, "w/pool"));
-    // One that no catalogue knows, and one that only ever holds blocks.
-    for id in ["w/other", "k/a"] {
-        let request = common(&mut world, id);
-        assert_eq!(world.ask(request).0, AcquireState::Missing, "{id}");
+    // One without limits only ever holds a block.
+    let request = with(&mut world, &[1]);
+    assert_eq!(world.ask(request).0, AcquireState::Granted);
+    assert_eq!(world.kernel.account("m/m1"), None);
+    let request = with(&mut world, &[2]);
+    assert_eq!(world.ask(request).0, AcquireState::Missing);
+}
+
+#[test]
+fn a_passing_account_is_forgotten_once_all_that_it_counts_has_ended() {
+    let mut world = World::new(&[("a", "p")], &[per_minute(9)]);
+    world.commons = vec![common("c/a", &[per_minute(1)], true)];
+    let request = Acquire { common: vec![0], ..world.request() };
+    world.ask(request);
+    let windows = |world: &World| world.kernel.account("c/a").map(|account| account.windows.len());
+    assert_eq!(windows(&world), Some(1));
+    world.commons.clear();
+    world.now = NEXT - 1;
+    world.grant();
+    assert_eq!(windows(&world), Some(1));
+    world.now = NEXT;
+    world.grant();
+    assert_eq!(windows(&world), None);
+}
+
+#[test]
+fn a_soft_limit_refuses_nothing_and_says_which_limit_is_exceeded() {
+    let mut world = World::new(&[("a", "p")], &[per_minute(9)]);
+    world.commons = vec![CommonSpec { mode: Mode::Soft, ..common("c/a", &[per_minute(1)], true) }];
+    let mut said = Vec::new();
+    for _ in 0..3 {
+        let request = Acquire { common: vec![0], ..world.request() };
+        let answer = world.ask(request);
+        assert_eq!(answer.0, AcquireState::Granted);
+        said.push(answer.3);
     }
+    assert_eq!(said, ["", "over:r60000", "over:r60000"]);
 }
 
 #[test]
@@ -147,6 +179,8 @@ fn a_clock_outside_of_the_calendar_runs_nothing() {
         settles: vec![],
         renews: vec![],
         acquires: vec![],
+        commons: vec![],
+        edits: vec![],
     };
     assert!(world.kernel.execute(START + 1, &batch).is_none());
     assert_eq!(world.kernel.now, START);

@@ -3,8 +3,12 @@
 mod account;
 mod calendar;
 mod kernel;
+mod learned;
+mod order;
 mod probe;
+mod ramp;
 mod settle;
 mod shard;
+mod usage;
 mod window;
 mod world;

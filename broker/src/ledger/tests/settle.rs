@@ -1,4 +1,4 @@
-use super::world::{World, block, blocking, keep, per_minute, spec, success};
+use super::world::{World, block, blocking, keep, per_minute, spec, success, tokens_of};
 use crate::ledger::{
     Acquire, AcquireState, Charge, Dimension, LimitSpec, RenewState, Renewed, Settle, SettleState, Span,
     kernel::{FORGET_AT_ONCE, REMEMBER_EXPIRED, REMEMBER_SETTLED},
@@ -21,8 +21,8 @@ fn limits() -> [LimitSpec; 3] {
 
 fn lease_of_100_tokens(world: &mut World) -> String {
     let mut request = world.request();
-    request.tokens = 100;
-    request.permits = 2;
+    (request.amounts.input, request.amounts.total) = (100, 100);
+    request.amounts.permits = 2;
     let lease = request.lease.clone();
     assert_eq!(world.ask(request).0, AcquireState::Granted);
     assert_eq!(used(world, "q/p/m1"), [2, 100, 2]);
@@ -67,7 +67,7 @@ fn an_expired_lease_returns_its_slot_and_keeps_its_charge() {
 fn a_late_report_still_corrects_and_still_teaches() {
     let mut world = World::new(&ONE_KEY, &[LimitSpec(Dimension::InputTokens, Span::Day, 1_000)]);
     let mut request = world.request();
-    request.tokens = 100;
+    (request.amounts.input, request.amounts.total) = (100, 100);
     let lease = request.lease.clone();
     world.ask(request);
     world.now += 60_000;
@@ -153,7 +153,7 @@ fn a_correction_that_leaves_an_account_full_may_still_bring_its_instant_forward(
     let tokens = LimitSpec(Dimension::InputTokens, Span::Trailing(60_000), 100);
     let mut world = World::new(&ONE_KEY, &[tokens]);
     let lease = |world: &mut World, tokens| {
-        let request = Acquire { tokens, ..world.request() };
+        let request = Acquire { amounts: tokens_of(tokens), ..world.request() };
         let lease = request.lease.clone();
         assert_eq!(world.ask(request).0, AcquireState::Granted);
         lease

@@ -1,3 +1,4 @@
+use crate::ledger::Order;
 use crate::ledger::shard::{CLASS_SPAN, CLASSES, Candidate, Place, SCALE, Shard};
 
 fn shard(candidates: &[(&str, i64, i64)]) -> Shard {
@@ -7,15 +8,16 @@ fn shard(candidates: &[(&str, i64, i64)]) -> Shard {
         step: SCALE / weight,
         limited: vec![],
         sparse: vec![],
+        tag: "".into(),
         place: Place::Ready(class * CLASS_SPAN),
     };
-    Shard::new(candidates.iter().map(candidate).collect(), [0; CLASSES], 0)
+    Shard::new(candidates.iter().map(candidate).collect(), [0; CLASSES], 0, Order::Share)
 }
 
 /// Grants to the first in order; who it was.
 fn grant(shard: &mut Shard) -> String {
     let (_, index) = shard.next_ready(None).expect("one is ready");
-    shard.advance(index);
+    shard.advance(index, 0, 100, 0.0);
     shard.get(index).name.to_string()
 }
 

@@ -27,7 +27,7 @@ fn a_charge_near_midnight_counts_for_both_days() {
     window.add(now, end, 1);
     assert_eq!(window.used(MIDNIGHT - 1), 1);
     assert_eq!(window.used(MIDNIGHT + DAY - 1), 1);
-    assert_eq!(window.ready_at(now, 1), MIDNIGHT + DAY);
+    assert_eq!(window.ready_at(now, 1, 0), MIDNIGHT + DAY);
 }
 
 #[test]
@@ -39,15 +39,15 @@ fn a_charge_that_arrives_before_midnight_counts_for_its_day_alone() {
 
 #[test]
 fn a_request_larger_than_the_limit_never_fits() {
-    assert_eq!(requests(Span::Day, 3).ready_at(MIDNIGHT, 4), FOREVER);
-    assert_eq!(requests(Span::Day, 0).ready_at(MIDNIGHT, 1), FOREVER);
+    assert_eq!(requests(Span::Day, 3).ready_at(MIDNIGHT, 4, 0), FOREVER);
+    assert_eq!(requests(Span::Day, 0).ready_at(MIDNIGHT, 1, 0), FOREVER);
 }
 
 #[test]
 fn nothing_asked_always_fits() {
     let mut window = requests(Span::Day, 1);
     window.add(MIDNIGHT, MIDNIGHT + DAY, 5);
-    assert_eq!(window.ready_at(MIDNIGHT, 0), MIDNIGHT);
+    assert_eq!(window.ready_at(MIDNIGHT, 0, 0), MIDNIGHT);
 }
 
 #[test]
@@ -90,14 +90,14 @@ proptest! {
         let mut now = start;
         for (percent, amount) in tries {
             now += percent * (span + send_within) / 200;
-            let ready = window.ready_at(now, amount);
+            let ready = window.ready_at(now, amount, 0);
             if ready == now {
                 window.add(now, window.end_of(charged(now, send_within), &calendar), amount);
                 granted.push((now, amount));
             } else if ready < FOREVER {
                 prop_assert!(ready > now);
-                prop_assert_eq!(window.ready_at(ready, amount), ready);
-                prop_assert_eq!(window.ready_at(ready - 1, amount), ready);
+                prop_assert_eq!(window.ready_at(ready, amount, 0), ready);
+                prop_assert_eq!(window.ready_at(ready - 1, amount, 0), ready);
             }
         }
         for (first, _) in &granted {

@@ -1,8 +1,8 @@
 //! A kernel with a small catalogue, and a clock that a test moves.
 
 use crate::ledger::{
-    AccountSpec, Acquire, AcquireState, Acquired, Batch, Block, CandidateSpec, Charge, Dimension, LimitSpec,
-    Renew, Renewed, Settle, Settled, ShardSpec, Span,
+    AccountSpec, Acquire, AcquireState, Acquired, Amounts, Batch, Block, CandidateSpec, Charge, CommonSpec,
+    Dimension, Edit, LimitSpec, Mode, Order, Renew, Renewed, Settle, Settled, ShardSpec, Span,
     calendar::Calendar,
     kernel::Kernel,
     shard::{REBASE_AT, SCALE},
@@ -16,6 +16,10 @@ pub(super) const MODELS: [&str; 2] = ["m1", "m2"];
 pub(super) struct World {
     pub(super) kernel: Kernel,
     pub(super) now: i64,
+    /// The accounts that every batch brings along.
+    pub(super) commons: Vec<CommonSpec>,
+    /// What the next batch begins with.
+    pub(super) edits: Vec<Edit>,
     leases: usize,
 }
 
@@ -30,7 +34,7 @@ pub(super) fn spec(model: &str, keys: &[(&str, &str)], limits: &[LimitSpec]) -> 
     let mut accounts: Vec<AccountSpec> = Vec::new();
     for (_, project) in keys {
         if !accounts.iter().any(|known| known.id == account(project)) {
-            accounts.push(AccountSpec { id: account(project), limits: limits.to_vec() });
+            accounts.push(AccountSpec { id: account(project), limits: limits.to_vec(), mode: Mode::Hard });
         }
     }
     let candidate = |(name, project): &(&str, &str)| CandidateSpec {
@@ -39,12 +43,14 @@ pub(super) fn spec(model: &str, keys: &[(&str, &str)], limits: &[LimitSpec]) -> 
         step: SCALE,
         limited: vec![account(project)],
         sparse: vec![format!("k/{name}"), format!("p/{project}")],
+        tag: (*project).to_owned(),
     };
     ShardSpec {
         shard: model.to_owned(),
         generation: 1,
         accounts,
         candidates: keys.iter().map(candidate).collect(),
+        order: Order::Share,
     }
 }
 
@@ -63,7 +69,7 @@ impl World {
     pub(super) fn new(keys: &[(&str, &str)], limits: &[LimitSpec]) -> Self {
         let mut kernel = Kernel::default();
         MODELS.iter().for_each(|model| kernel.apply(&spec(model, keys, limits)));
-        Self { kernel, now: START, leases: 0 }
+        Self { kernel, now: START, commons: Vec::new(), edits: Vec::new(), leases: 0 }
     }
 
     pub(super) fn run(
@@ -83,6 +89,8 @@ impl World {
             settles: settles.to_vec(),
             renews: renews.to_vec(),
             acquires: acquires.to_vec(),
+            commons: self.commons.clone(),
+            edits: std::mem::take(&mut self.edits),
         };
         self.kernel.execute(self.now, &batch).expect("the calendar is of now")
     }
@@ -93,13 +101,14 @@ impl World {
         Acquire {
             lease: format!("l{}", self.leases),
             shard: 0,
-            permits: 1,
-            tokens: 0,
+            amounts: Amounts { permits: 1, ..Amounts::default() },
             ttl: 60_000,
             send_within: 1_000,
             only: vec![],
             exclude: vec![],
             common: vec![],
+            usage: String::new(),
+            note: String::new(),
         }
     }
 
@@ -141,9 +150,13 @@ pub(super) fn keep(lease: &str) -> Settle {
         charge: Charge::Keep,
         input_tokens: -1,
         total_tokens: -1,
+        spend: -1,
         clear: false,
         blocks: vec![],
         memo: "memo".to_owned(),
+        health: 0,
+        learned: vec![],
+        outcome: "kept".to_owned(),
     }
 }
 
@@ -153,4 +166,9 @@ pub(super) fn success(lease: &str) -> Settle {
 
 pub(super) fn blocking(lease: &str, blocks: Vec<Block>) -> Settle {
     Settle { blocks, ..keep(lease) }
+}
+
+/// One request of so many input tokens.
+pub(super) fn tokens_of(tokens: i64) -> Amounts {
+    Amounts { permits: 1, input: tokens, total: tokens, spend: 0 }
 }

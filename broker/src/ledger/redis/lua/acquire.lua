@@ -1,6 +1,6 @@
 -- Acquire: grants one lease, or says when one can be granted. All accounts are charged or none.
 -- The same as Kernel::acquire in broker/src/ledger/kernel.rs.
--- op: { lease, shard, permits, tokens, ttl, send_within, only, exclude, common }
+-- op: { lease, shard, amounts, ttl, send_within, only, exclude, common, usage, note }
 
 local function contains(list, item)
   for i = 1, #list do
@@ -11,11 +11,11 @@ end
 
 -- When all of the accounts can serve, and the one that is in the way longest.
 -- `required`: whether limits must be known, that is, have a generation; returns nil if they are not.
-local function evaluate(ids, op, required, at, smallest_at, obstacle)
+local function evaluate(ids, amounts, required, ramp_from, at, smallest_at, obstacle)
   for i = 1, #ids do
     local account = accounts[ids[i]]
     if account and (not required or account.row[1] > 0) then
-      local one_at, one_smallest, cause, exceeds = readiness(account, op[3], op[4])
+      local one_at, one_smallest, cause, exceeds = readiness(account, amounts, ramp_from)
       if one_smallest > smallest_at then smallest_at = one_smallest end
       if one_at > at then
         at = one_at
@@ -28,16 +28,30 @@ local function evaluate(ids, op, required, at, smallest_at, obstacle)
   return at, smallest_at, obstacle
 end
 
-local function evaluate_candidate(candidate, op)
+-- When the ramp began of those accounts of a candidate whose ramp lasts; 0 if there is none.
+local function ramp_of(candidate)
+  local from = 0
+  for list = 3, 4 do
+    local ids = candidate.row[list]
+    for i = 1, #ids do
+      local account = accounts[ids[i]]
+      if account and account.row[11] + RAMP > now and account.row[11] > from then from = account.row[11] end
+    end
+  end
+  return from
+end
+
+local function evaluate_candidate(candidate, amounts)
   local limited, sparse = candidate.row[3], candidate.row[4]
   if not candidate.loaded then
     load_accounts(limited)
     load_accounts(sparse)
     candidate.loaded = true
   end
-  local at, smallest_at, obstacle = evaluate(limited, op, true, now, now, nil)
+  local ramp_from = ramping and ramp_of(candidate) or 0
+  local at, smallest_at, obstacle = evaluate(limited, amounts, true, ramp_from, now, now, nil)
   if not at then return nil end
-  return evaluate(sparse, op, false, at, smallest_at, obstacle)
+  return evaluate(sparse, amounts, false, 0, at, smallest_at, obstacle)
 end
 
 -- Keeps the obstacle that ends first; among those that never end, a request too large says more
@@ -69,7 +83,7 @@ local function rescan(shard)
     found[#found + 1] = candidate
   end
   for i = 1, #found do
-    local _, smallest_at = evaluate_candidate(found[i], { '', 0, 1, 1 })
+    local _, smallest_at = evaluate_candidate(found[i], SMALLEST)
     if smallest_at and smallest_at <= now then
       unpark(shard, found[i])
     elseif smallest_at and smallest_at ~= found[i].score then
@@ -83,7 +97,7 @@ end
 -- The first candidate in order that can serve; else the obstacle that ends first, if there is one.
 -- Third: whether an account is missing.
 local function search(shard, op)
-  local best, tries, exclude = nil, 0, op[8]
+  local best, tries, amounts, exclude = nil, 0, op[3], op[7]
   promote(shard)
   while true do
     local position = 1
@@ -94,7 +108,7 @@ local function search(shard, op)
         position = position + 1
       else
         tries = tries + 1
-        local at, smallest_at, obstacle = evaluate_candidate(candidate, op)
+        local at, smallest_at, obstacle = evaluate_candidate(candidate, amounts)
         if not at then return nil, nil, true end
         if at <= now then return candidate end
         if smallest_at > now then park(shard, candidate, smallest_at) else position = position + 1 end
@@ -115,7 +129,7 @@ local function search(shard, op)
     if #exclude > 0 and contains(exclude, candidate.name) then
       position = position + 1
     else
-      local at, smallest_at, obstacle = evaluate_candidate(candidate, op)
+      local at, smallest_at, obstacle = evaluate_candidate(candidate, amounts)
       if not at then return nil, nil, true end
       if at <= now then return candidate end
       if smallest_at > candidate.score then park(shard, candidate, smallest_at) else position = position + 1 end
@@ -127,12 +141,13 @@ end
 
 -- The same among the candidates that the request names.
 local function search_named(shard, op)
-  load_candidates(shard, op[7])
+  local only = op[6]
+  load_candidates(shard, only)
   local order, seen = {}, {}
-  for i = 1, #op[7] do
-    local name = op[7][i]
+  for i = 1, #only do
+    local name = only[i]
     local candidate = shard.candidates[name]
-    if candidate and not seen[name] and not contains(op[8], name) then
+    if candidate and not seen[name] and not contains(op[7], name) then
       seen[name] = true
       find_place(shard, candidate)
       if candidate.place then order[#order + 1] = { rank_of(shard, candidate), candidate } end
@@ -141,7 +156,7 @@ local function search_named(shard, op)
   table.sort(order, function(a, b) return before(a[1], a[2].name, b[1], b[2].name) end)
   local best
   for i = 1, #order do
-    local at, _, obstacle = evaluate_candidate(order[i][2], op)
+    local at, _, obstacle = evaluate_candidate(order[i][2], op[3])
     if not at then return nil, nil, true end
     if at <= now then return order[i][2] end
     best = earlier(best, obstacle)
@@ -150,6 +165,7 @@ local function search_named(shard, op)
 end
 
 local function charge(ids, op, expires_at)
+  local amounts = op[3]
   for i = 1, #ids do
     local account = accounts[ids[i]]
     if account then
@@ -157,8 +173,7 @@ local function charge(ids, op, expires_at)
       local windows = row[8]
       for j = 1, #windows do
         local window = windows[j]
-        local amount = window_amount(window, op[3], op[4])
-        window_add(window, window_end(window, now, op[6], expires_at), amount)
+        window_add(window, window_end(window, now, op[5], expires_at), amounts[AMOUNT[window[1]]])
       end
       if row[4] then
         row[5] = expires_at
@@ -169,25 +184,41 @@ local function charge(ids, op, expires_at)
   end
 end
 
-local function acquire(shard, op)
-  if not shard then return { 2, 0, '', '' } end
-  load_accounts(op[9])
-  local common_at, _, common_obstacle = evaluate(op[9], op, true, now, now, nil)
-  if not common_at then return { 2, 0, '', '' } end
+-- The ids of the accounts that the request names beside its candidate's; nil if it names one that is not there.
+local function common_of(op, commons)
+  local ids = {}
+  for i = 1, #op[8] do
+    local spec = commons[op[8][i] + 1]
+    if not spec then return nil end
+    ids[i] = spec[1]
+  end
+  return ids
+end
+
+local function acquire(shard, op, commons)
+  local common = common_of(op, commons)
+  if not shard or not common then return { 2, 0, '', '' } end
+  local common_at, _, common_obstacle = evaluate(common, op[3], false, 0, now, now, nil)
   local candidate, obstacle, missing
-  if #op[7] == 0 then candidate, obstacle, missing = search(shard, op)
+  if #op[6] == 0 then candidate, obstacle, missing = search(shard, op)
   else candidate, obstacle, missing = search_named(shard, op) end
   if missing then return { 2, 0, '', '' } end
   if not candidate and not obstacle then return { 1, FOREVER, '', 'none' } end
   if candidate and common_at <= now then
-    local expires_at = math.floor((now + op[5] + 999) / 1000) * 1000
-    advance(shard, candidate)
+    local expires_at = math.floor((now + op[4] + 999) / 1000) * 1000
+    local over = ''
+    for i = 1, #common do
+      local account = accounts[common[i]]
+      local window = account and exceeded(account, op[3])
+      if window then over = 'over:' .. describe(account, window, false) break end
+    end
     charge(candidate.row[3], op, expires_at)
-    charge(op[9], op, expires_at)
+    charge(common, op, expires_at)
     charge(candidate.row[4], op, expires_at)
+    advance(shard, candidate, op[3])
     keep_lease(op[1], expires_at + REMEMBER_EXPIRED,
-      { 0, candidate.name, now, op[6], expires_at, op[3], op[4], op[9], shard.name, epoch })
-    return { 0, expires_at, candidate.name, '' }
+      { 0, candidate.name, now, op[5], expires_at, op[3], common, shard.name, epoch, op[9], op[10], over ~= '', candidate.row[6] })
+    return { 0, expires_at, candidate.name, over }
   end
   if candidate or obstacle.at < common_at then obstacle = common_obstacle end
   return { 1, obstacle.at, obstacle.id, describe(accounts[obstacle.id], obstacle.cause, obstacle.exceeds) }

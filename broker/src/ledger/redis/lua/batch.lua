@@ -1,12 +1,14 @@
 -- Batch: settles, then renewals, then acquires, as one atomic step.
 --
--- KEYS: meta, accounts, leases, forget; then candidates, ready and parked of each shard.
+-- KEYS: meta, accounts, leases, forget, idle; then candidates, ready and parked of each shard; then usage of
+--       each day whose end is given.
 -- ARGV: [1] a MessagePack array: ledger id, clock (milliseconds; 0 for Redis' own), ends of days,
---       ends of months, rebase_at, names of shards, settles, renewals, acquires.
--- Returns a MessagePack array: now, answers to settles, renewals, acquires. Errors: CHANGED, CLOCK.
+--       ends of months, rebase_at, names of shards, settles, renewals, acquires, common accounts
+--       { id, generation, limits, mode, passing }, edits.
+-- Returns a MessagePack array: now, answers to settles, renewals, acquires, edits. Errors: CHANGED, CLOCK.
 -- Everything written is listed in broker/src/ledger/redis/keyspace.rs with its lifetime.
 
-local names, settles, renews, acquires = input[6], input[7], input[8], input[9]
+local names, settles, renews, acquires, commons, edits = input[6], input[7], input[8], input[9], input[10], input[11]
 
 local fields = { 'id', 'now', 'epoch' }
 for i = 1, #names do fields[3 + i] = 's:' .. names[i] end
@@ -32,7 +34,15 @@ for i = 1, #names do
   shards[i] = opened[name]
 end
 
-local reply = { now, {}, {}, {} }
+local reply = { now, {}, {}, {}, {} }
+if #commons + #edits > 0 then
+  local ids = {}
+  for i = 1, #edits do ids[i] = edits[i][1] end
+  for i = 1, #commons do ids[#ids + 1] = commons[i][1] end
+  load_accounts(ids)
+end
+for i = 1, #edits do reply[5][i] = edit(edits[i]) end
+for i = 1, #commons do bring(commons[i]) end
 if #settles + #renews > 0 then load_held(shards, settles, renews) end
 for i = 1, #settles do reply[2][i] = settle(shards[settles[i][2] + 1], settles[i]) end
 for i = 1, #renews do reply[3][i] = renew(shards[renews[i][2] + 1], renews[i]) end
@@ -46,8 +56,8 @@ local function same_list(a, b)
 end
 
 local function same_request(a, b)
-  return a[2] == b[2] and a[3] == b[3] and a[4] == b[4]
-    and same_list(a[7], b[7]) and same_list(a[8], b[8]) and same_list(a[9], b[9])
+  return a[2] == b[2] and same_list(a[3], b[3])
+    and same_list(a[6], b[6]) and same_list(a[7], b[7]) and same_list(a[8], b[8])
 end
 
 local last_refused
@@ -56,7 +66,7 @@ for i = 1, #acquires do
   if last_refused and same_request(acquires[last_refused], acquires[i]) then
     reply[4][i] = reply[4][last_refused]
   else
-    local answer = acquire(shards[acquires[i][2] + 1], acquires[i])
+    local answer = acquire(shards[acquires[i][2] + 1], acquires[i], commons)
     last_refused = answer[1] == 1 and i or nil
     reply[4][i] = answer
   end
@@ -73,8 +83,11 @@ for _, shard in pairs(opened) do
     end
   end
 end
-save_accounts()
 -- More than a batch can add, so that what is remembered does not outgrow it.
-save_leases(FORGET_AT_ONCE + #settles + #renews + #acquires)
+local at_most = FORGET_AT_ONCE + #settles + #renews + #acquires
+save_accounts()
+forget_idle(at_most)
+save_leases(at_most)
+save_usage()
 call_many('HSET', META, state)
 return cmsgpack.pack(reply)

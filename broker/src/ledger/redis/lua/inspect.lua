@@ -9,7 +9,7 @@ local function readable(packed)
   for _, window in ipairs(row[8]) do
     local entries, list = window[4], {}
     for first = 1, #entries, 8 do list[#list + 1] = (struct.unpack(">d", entries, first)) end
-    window[4], window[6] = list, nil
+    window[4], window[8] = list, nil
   end
   return cmsgpack.pack(row)
 end

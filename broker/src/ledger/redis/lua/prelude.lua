@@ -1,15 +1,9 @@
--- Prelude of the batch script: names of the keys, the input, and the clock.
+-- Prelude of the scripts that write accounts: names of the keys and the input. The constants before it are those
+-- of the Rust kernel.
 
-local META, ACCOUNTS, LEASES, FORGET = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local META, ACCOUNTS, LEASES, FORGET, IDLE = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local input = cmsgpack.unpack(ARGV[1])
-local day_ends, month_ends = input[3], input[4]
 local epoch = 0
-
-local now = input[2]
-if now == 0 then
-  local time = redis.call('TIME')
-  now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-end
 
 -- Fields of a hash, in pieces that fit on Lua's stack.
 local function read_many(key, fields)

@@ -4,7 +4,7 @@
 --
 -- In memory a candidate is { name, row, place = 'r' or 'p', score, stored = its place in Redis,
 -- listed = in an order's list?, moved = changed?, loaded = accounts read? }; row is { class, step, limited, sparse, rank
--- when parked }.
+-- when parked, tag }.
 
 local function before(score, name, other_score, other_name)
   return score < other_score or (score == other_score and name < other_name)
@@ -112,6 +112,7 @@ end
 -- The rank a candidate has, or would have if it came back from parking now.
 local function rank_of(shard, candidate)
   if candidate.place == 'r' then return candidate.score end
+  if shard.order == LEAST_RECENT then return candidate.row[5] end
   local class, step = candidate.row[1], candidate.row[2]
   local base = class * CLASS_SPAN + shard.virtual_time[class + 1]
   return math.min(math.max(candidate.row[5], base), base + step)
@@ -132,17 +133,53 @@ local function unpark(shard, candidate)
   move(shard, candidate, 'r', rank_of(shard, candidate))
 end
 
--- Moves a candidate behind by its step, because it was granted a lease.
-local function advance(shard, candidate)
-  local rank, class = rank_of(shard, candidate), candidate.row[1]
-  local time = rank - class * CLASS_SPAN
-  if time > shard.virtual_time[class + 1] then shard.virtual_time[class + 1] = time end
+-- How much of a candidate's limits the amounts take, by the limit of which they take most.
+local function share_of(candidate, amounts)
+  local most, limited = 0, candidate.row[3]
+  for i = 1, #limited do
+    local windows = accounts[limited[i]].row[8]
+    for j = 1, #windows do
+      local window = windows[j]
+      if window[3] < UNLIMITED and window[2] ~= 0 then most = math.max(most, amounts[AMOUNT[window[1]]] / window[3]) end
+    end
+  end
+  return most
+end
+
+-- The health of a candidate's key.
+local function health_of(candidate)
+  local damage = 0
+  for list = 3, 4 do
+    local ids = candidate.row[list]
+    for i = 1, #ids do
+      local account = accounts[ids[i]]
+      if account and string.byte(ids[i]) == 107 then damage = math.max(damage, account.row[10]) end -- 107: k
+    end
+  end
+  return FULL_HEALTH - damage
+end
+
+-- Moves a candidate behind, because it was granted a lease of those amounts; its accounts are charged already.
+local function advance(shard, candidate, amounts)
+  local rank, class, step = rank_of(shard, candidate), candidate.row[1], candidate.row[2]
+  local base, passed = class * CLASS_SPAN, shard.virtual_time[class + 1]
+  local time, behind = rank - base, rank + step
+  if shard.order == BY_HEALTH then
+    behind = rank + math.floor(step * 100 / math.max(health_of(candidate), 1))
+  elseif shard.order == LEAST_UTILIZED then
+    behind = rank + math.max(math.floor(step * share_of(candidate, amounts)), 1)
+  elseif shard.order == LEAST_RECENT then
+    time = math.max(passed, now * TICKS) + 1
+    behind = base + time
+  end
+  if time > passed then shard.virtual_time[class + 1] = time end
   shard.changed = true
-  move(shard, candidate, 'r', rank + candidate.row[2])
+  move(shard, candidate, 'r', behind)
 end
 
 -- Starts virtual time anew in classes that reached `rebase_at`.
 local function rebase(shard, rebase_at)
+  if shard.order == LEAST_RECENT then return end
   for class = 0, #shard.virtual_time - 1 do
     local passed = shard.virtual_time[class + 1]
     if passed >= rebase_at then
@@ -165,15 +202,16 @@ local function open_order(place, key, piece)
   return { place = place, key = key, list = {}, offset = 0, more = true, piece = piece, last_score = -math.huge, last_name = '' }
 end
 
--- Opens a shard from its row { epoch, virtual times }; wanted: how many acquires name it.
+-- Opens a shard from its row { epoch, virtual times, order }; wanted: how many acquires name it.
 local function open_shard(index, name, row, wanted)
-  local key = 4 + (index - 1) * 3
+  local key = POOL_KEYS + (index - 1) * 3
   local state = cmsgpack.unpack(row)
   return {
     name = name,
     rows = KEYS[key + 1],
     epoch = state[1],
     virtual_time = state[2],
+    order = state[3],
     candidates = {}, -- by name; false where there is no row
     ready = open_order('r', KEYS[key + 2], math.max(wanted, 1)),
     parked = open_order('p', KEYS[key + 3], 4),
@@ -207,5 +245,5 @@ local function save_shard(shard)
   -- An order that was empty is a new key, which has no lifetime yet.
   if #unready > 0 then redis.call('PEXPIRE', shard.parked.key, SHARD_LIFETIME) end
   if #unparked > 0 then redis.call('PEXPIRE', shard.ready.key, SHARD_LIFETIME) end
-  if shard.changed then return cmsgpack.pack({ shard.epoch, shard.virtual_time }) end
+  if shard.changed then return cmsgpack.pack({ shard.epoch, shard.virtual_time, shard.order }) end
 end

@@ -1,0 +1,67 @@
+//! What is remembered of leases and of what they used.
+
+use std::sync::Arc;
+
+use super::{HeldLease, Kernel, LeaseRow};
+use crate::ledger::{calendar::Calendar, types::*};
+
+impl Kernel {
+    pub(super) fn keep_lease(&mut self, id: Arc<str>, until: Millis, row: LeaseRow) {
+        self.changes.leases.insert(id.clone());
+        if let Some((old, _)) = self.leases.insert(id.clone(), (until, row)) {
+            self.forget.remove(&(old, id.clone()));
+        }
+        self.forget.insert((until, id));
+    }
+
+    /// Forgets leases whose time is over; one that was never reported is recorded as such.
+    pub(super) fn forget(&mut self, at_most: usize, calendar: &Calendar) {
+        for _ in 0..at_most {
+            let Some((until, _)) = self.forget.first() else { break };
+            if *until > self.now {
+                break;
+            }
+            let (_, id) = self.forget.pop_first().expect("a first one was seen");
+            if let Some((_, LeaseRow::Held(held))) = self.leases.remove(&id) {
+                let Amounts { permits, input, total, spend } = held.amounts;
+                self.record(&held, UNREPORTED, Used(1, permits, input, total, spend, 0), calendar);
+            }
+            self.changes.leases.insert(id);
+        }
+    }
+
+    /// Forgets passing accounts of which all has ended.
+    pub(super) fn forget_idle(&mut self, at_most: usize) {
+        let slots: Vec<usize> =
+            self.changes.accounts.iter().copied().filter(|slot| self.accounts[*slot].1.passing).collect();
+        for slot in slots {
+            let (id, account) = &mut self.accounts[slot];
+            let until = account.counts_until();
+            self.idle.remove(&(account.idle_from, id.clone()));
+            account.idle_from = until;
+            self.idle.insert((until, id.clone()));
+        }
+        for _ in 0..at_most {
+            let Some((until, id)) = self.idle.first().cloned() else { break };
+            if until > self.now {
+                break;
+            }
+            self.drop_account(&id);
+            self.changes.gone.insert(id);
+        }
+    }
+
+    /// Adds to what was used today, under the name of the lease and what came of it.
+    pub(super) fn record(&mut self, held: &HeldLease, outcome: &str, used: Used, calendar: &Calendar) {
+        if held.usage.is_empty() || outcome.is_empty() {
+            return;
+        }
+        let tag =
+            self.shards.get(&held.shard).and_then(|shard| Some(&shard.get(shard.find(&held.candidate)?).tag));
+        let tag = tag.map_or("", |tag| tag);
+        let name = [&held.usage, tag, &*held.candidate, outcome].join(&USAGE_MARK.to_string());
+        let over = if held.over { used.1 } else { 0 };
+        let sums = self.changes.usage.entry((calendar.day_end(self.now), name)).or_default();
+        *sums += Used(used.0, used.1, used.2, used.3, used.4, over);
+    }
+}
