@@ -59,7 +59,7 @@ fn every_field_of_a_full_file_arrives() {
     let first = &team.keys[0];
     assert_eq!(
         (first.id.as_str(), first.secret.expose(), first.weight, first.priority),
-        ("a1", key(1).as_str(), 3, 2)
+        ("a1", key(1).as_str(), 3, Some(2))
     );
     assert_eq!(first.labels["owner"], "x");
     assert_eq!(first.fingerprint, first.secret.fingerprint());
@@ -80,7 +80,7 @@ fn every_field_of_a_full_file_arrives() {
         assert!(limits.contains(&Limit::new(dimension, window, amount)), "{dimension} {window}");
     }
     assert_eq!(default.limits_for(team, "gemini-2.5-pro"), [Limit::requests_per_minute(10)]);
-    assert_eq!(team.keys[1].limits_for("any"), [Limit::requests_per_minute(2)]);
+    assert_eq!(default.key_limits_for(team, &team.keys[1], "any"), [Limit::requests_per_minute(2)]);
     assert_eq!(catalogue.quota_model("gemini-3-flash-preview"), "gemini-3-flash");
     assert_eq!(loaded.files.len(), 1);
 }
@@ -98,7 +98,7 @@ fn without_pools_there_is_the_default_one_with_the_default_spans() {
     let default = pool(&catalogue, "default");
     assert_eq!((default.send_within, default.lease_ttl), (Duration::from_secs(1), Duration::from_secs(60)));
     let (owner, key) = key_of(&catalogue, &key(1));
-    assert_eq!((owner.tier, key.weight, key.priority), (Tier::Unknown, 1, 0));
+    assert_eq!((owner.tier, key.weight, key.priority), (Tier::Unknown, 1, None));
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn the_file_may_be_named_by_its_variable() {
 fn the_summary_counts_everything_and_masks_keys() {
     let lines = summary(&full().loaded().catalogue);
     assert!(lines[0].starts_with("1 pool, 1 project, 2 keys, 12 limits; digest "), "{lines:#?}");
-    assert_eq!(lines[1], "pool default: 1 project, 2 keys, send within 500ms, leases of 120s");
+    assert_eq!(lines[1], "pool default: round_robin, 1 project, 2 keys, send within 500ms, leases of 120s");
     assert!(
         lines[2].starts_with("  project team-a (free tier, account acct-1): a1 …0001, key-"),
         "{lines:#?}"
