@@ -2,10 +2,13 @@
 
 mod config_support;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
 use config_support::key;
 use keybroker::catalogue::{
-    BillingAccount, Catalogue, Dimension, Key, LearnLimits, Limit, LimitRule, ModelPattern, Plan, PlanMode,
-    Pool, Price, Project, Strategy, Tier, Window,
+    BillingAccount, Catalogue, Dimension, EventKind, Hook, HookAction, Key, LearnLimits, Limit, LimitRule,
+    ModelPattern, Plan, PlanMode, Pool, Price, Project, Strategy, Tier, Window,
 };
 use keybroker::secret::Secret;
 
@@ -173,4 +176,68 @@ fn the_digest_tells_every_change_apart() {
     digests.sort();
     digests.dedup();
     assert_eq!(digests.len(), changes.len() + 1);
+}
+
+#[test]
+fn the_digest_passes_over_what_decides_nothing_about_leases() {
+    let mut other = catalogue();
+    other.probing.enabled = false;
+    other.prices.push(price("*", 1, 1, 1));
+    other.hooks.push(Hook {
+        name: "alerts".to_owned(),
+        events: EventKind::ALL.into(),
+        labels: BTreeMap::new(),
+        pools: BTreeSet::new(),
+        action: HookAction::Run { command: vec!["/bin/notify".to_owned()] },
+        cooldown: Duration::ZERO,
+        timeout: Duration::ZERO,
+        attempts: 1,
+    });
+    assert_eq!(other.digest(), catalogue().digest());
+    assert_ne!(other, catalogue(), "though a reload sees the difference");
+}
+
+#[test]
+fn prices_are_in_the_digest_where_a_limit_of_money_is_counted_by_them() {
+    let spend = Limit::new(Dimension::Spend, Window::Month, 1);
+    let owners: [fn(&mut Catalogue, Limit); 8] = [
+        |c, spend| first_pool(c).limits.push(LimitRule::new(ModelPattern::Any, vec![spend])),
+        |c, spend| first_pool(c).totals.push(spend),
+        |c, spend| first_pool(c).model_totals.push(LimitRule::new(ModelPattern::Any, vec![spend])),
+        |c, spend| {
+            let totals = vec![spend];
+            first_pool(c).billing_accounts.push(BillingAccount { id: "acct".to_owned(), totals });
+        },
+        |c, spend| first_pool(c).projects[0].totals.push(spend),
+        |c, spend| {
+            first_pool(c).projects[0].limits.push(LimitRule::new(ModelPattern::Any, vec![spend]));
+        },
+        |c, spend| first_pool(c).projects[0].keys[0].totals.push(spend),
+        |c, spend| {
+            let plan = Plan { limits: vec![spend], ..Plan::built_in(1) };
+            c.plans.insert(plan.name.clone(), plan);
+        },
+    ];
+    for limit in owners {
+        let digest = |prices: &[Price]| {
+            let mut changed = catalogue();
+            limit(&mut changed, spend);
+            assert!(changed.limits_spend());
+            changed.prices = prices.to_vec();
+            changed.digest()
+        };
+        let mut digests = vec![
+            digest(&[]),
+            digest(&[price("*", 1, 1, 1)]),
+            digest(&[price("*", 2, 1, 1)]),
+            digest(&[price("*", 1, 2, 1)]),
+            digest(&[price("*", 1, 1, 2)]),
+            digest(&[price("m", 1, 1, 1)]),
+        ];
+        digests.sort();
+        digests.dedup();
+        assert_eq!(digests.len(), 6);
+        let (one, other) = (price("*", 1, 1, 1), price("m", 2, 2, 2));
+        assert_eq!(digest(&[one.clone(), other.clone()]), digest(&[other, one]));
+    }
 }

@@ -187,3 +187,103 @@ fn the_summary_counts_everything_and_masks_keys() {
     );
     assert!(!lines.join("\n").contains("aaaaaaaa"));
 }
+
+#[test]
+fn the_summary_says_strategies_totals_plans_prices_hooks_and_probing_in_few_words() {
+    let given = Given::file(
+        r#"
+default_plan = "off"
+[[pools]]
+strategy = "priority"
+margin_percent = 10
+smooth_bursts = true
+learn_limits = "off"
+limits = [ { requests_per_minute = 10 } ]
+totals = { spend_per_day = 2.5 }
+model_totals = [ { model = "pro", in_flight = 2 } ]
+[[projects]]
+id = "a"
+billing_account = "acct"
+margin_percent = 0
+smooth_bursts = false
+totals = { requests_per_day = 9 }
+keys = [ { id = "k", secret = "test-key-aaaaaaaa-0001" } ]
+[[billing_accounts]]
+id = "acct"
+totals = { requests_per_month = 7 }
+[[plans]]
+name = "team"
+mode = "soft"
+requests_per_minute = 5
+in_flight = 2
+[[plans]]
+name = "unused"
+[[consumers]]
+id = "ann"
+plan = "team"
+[[prices]]
+model = "pro*"
+input_per_million = 1
+output_per_million = 1
+[[prices]]
+input_per_million = 1
+output_per_million = 1
+[[hooks]]
+name = "alerts"
+events = ["pool_exhausted", "key_disabled"]
+url = "https://hooks.example.com/services/token"
+[probing]
+leaked = true
+first = "90s"
+"#,
+    );
+    let lines = summary(&given.loaded().catalogue);
+    assert_eq!(
+        lines[1..],
+        [
+            "pool default: priority, 1 project, 1 key, send within 1s, leases of 60s, margin 10 %, bursts smoothed, \
+             no limits learned; *: requests_per_minute = 10; all keys together: spend_per_day = 2.5; \
+             all projects together: pro: in_flight = 2",
+            "  billing account acct: requests_per_month = 7",
+            "  project a (unknown tier, account acct, margin 0 %, bursts not smoothed): k …0001; \
+             all models together: requests_per_day = 9",
+            "plan team (soft, for 1 consumer): requests_per_minute = 5, in_flight = 2",
+            "plan unused (hard, for nobody): no limits",
+            "consumers that are not named have no plan",
+            "prices of pro*, *",
+            "hook alerts: key_disabled, pool_exhausted",
+            "disabled keys are probed after 90s, then at intervals of up to 24h, leaked ones too",
+        ]
+    );
+    assert!(lines[0].starts_with("1 pool, 1 project, 1 key, 5 limits; digest "), "{}", lines[0]);
+}
+
+#[test]
+fn the_summary_of_keys_alone_says_what_holds_without_a_word() {
+    let lines =
+        summary(&one_project("keys = [ { secret = \"test-key-aaaaaaaa-0001\" } ]").loaded().catalogue);
+    assert_eq!(
+        lines[3..],
+        [
+            "plan default (hard, for every consumer): requests_per_minute = 20",
+            "disabled keys are probed after 10m, then at intervals of up to 24h",
+        ]
+    );
+}
+
+#[test]
+fn a_summary_stays_short_however_much_there_is() {
+    let many: String = (0..25)
+        .map(|n| {
+            format!(
+                "[[plans]]\nname = \"p{n}\"\n[[prices]]\nmodel = \"m{n}\"\ninput_per_million = 1\noutput_per_million = 1\n\
+                 [[hooks]]\nname = \"h{n}\"\nevents = [\"*\"]\nurl = \"https://h.example.com\"\n[[projects]]\nid = \"x{n}\"\n"
+            )
+        })
+        .collect();
+    let lines = summary(&config_support::with_key(&many).loaded().catalogue);
+    for line in ["and 6 plans more", "and 5 hooks more", "  and 6 projects more"] {
+        assert!(lines.iter().any(|found| found == line), "{line} in {lines:#?}");
+    }
+    assert!(lines.iter().any(|line| line.ends_with("m19, and 5 more")), "{lines:#?}");
+}

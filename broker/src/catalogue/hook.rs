@@ -92,7 +92,7 @@ pub struct Hook {
 }
 
 /// What a hook does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum HookAction {
     /// Posts to an address.
     Post {
@@ -106,6 +106,18 @@ pub enum HookAction {
         /// Its absolute path, then its arguments.
         command: Vec<String>,
     },
+}
+
+/// Without the arguments of a program, since a token may be among them.
+impl fmt::Debug for HookAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Post { url, format } => {
+                f.debug_struct("Post").field("url", url).field("format", format).finish()
+            }
+            Self::Run { command } => f.debug_tuple("Run").field(&command.first()).finish_non_exhaustive(),
+        }
+    }
 }
 
 /// The form in which an event is posted.

@@ -99,19 +99,16 @@ pub(super) fn settle(
 ) {
     let WrittenConsumers { plans, consumers, default_plan } = written;
     add_plans(plans, &mut catalogue.plans, found);
-    let told = default_plan.is_some() || catalogue.plans.contains_key(DEFAULT_PLAN);
-    if told && rate != ConsumerRate::Unsaid {
-        let text = "is not read, because the file says what holds for consumers that are not named";
-        found.warn(RATE_VARIABLE, text);
-    }
-    // The built-in plan can be named like one that was written.
-    if !catalogue.plans.contains_key(DEFAULT_PLAN) {
+    // A plan that was written under the built-in one's name takes its place.
+    let replaced = catalogue.plans.contains_key(DEFAULT_PLAN);
+    if !replaced {
         let built_in = match rate {
             ConsumerRate::Rate(requests) => Plan::built_in(requests),
             ConsumerRate::Unsaid | ConsumerRate::Off => Plan::built_in(DEFAULT_CONSUMER_RATE),
         };
         catalogue.plans.insert(DEFAULT_PLAN.to_owned(), built_in);
     }
+    let told = replaced || default_plan.is_some();
     catalogue.default_plan = match default_plan {
         Some((place, Some(name))) => known_plan(&name, &place, &catalogue.plans, found).then_some(name),
         Some((_, None)) => None,
@@ -119,11 +116,18 @@ pub(super) fn settle(
         None => Some(DEFAULT_PLAN.to_owned()),
     };
     add_consumers(consumers, catalogue, found);
-    let needed = |plan: &str| {
-        catalogue.default_plan.as_deref() == Some(plan) || catalogue.consumers.values().any(|of| of == plan)
-    };
-    if catalogue.plans.get(DEFAULT_PLAN).is_some() && !told && !needed(DEFAULT_PLAN) {
+    let holds = catalogue.consumers.values().chain(&catalogue.default_plan).any(|plan| plan == DEFAULT_PLAN);
+    if !replaced && !holds {
         catalogue.plans.remove(DEFAULT_PLAN);
+    }
+    let read = match rate {
+        ConsumerRate::Unsaid => true,
+        ConsumerRate::Off => !told,
+        ConsumerRate::Rate(_) => !replaced && holds,
+    };
+    if !read {
+        let text = "is not read, because the file says what holds for consumers that are not named";
+        found.warn(RATE_VARIABLE, text);
     }
 }
 

@@ -294,10 +294,11 @@ pub(super) fn is_id(text: &str) -> bool {
 pub(super) fn spoken(span: Duration) -> String {
     match span.as_secs() {
         0 if span.is_zero() => "0s".to_owned(),
-        seconds if span.subsec_nanos() == 0 && seconds > 0 && seconds % 3600 == 0 => {
-            format!("{}h", seconds / 3600)
-        }
-        _ => format!("{span:?}"),
+        0 => format!("{span:?}"),
+        _ if span.subsec_nanos() > 0 => format!("{span:?}"),
+        seconds if seconds % 3600 == 0 => format!("{}h", seconds / 3600),
+        seconds if seconds % 60 == 0 && seconds > 60 => format!("{}m", seconds / 60),
+        seconds => format!("{seconds}s"),
     }
 }
 

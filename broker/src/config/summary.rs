@@ -78,7 +78,8 @@ fn pool_line(pool: &Pool) -> String {
     line += &rules_in_words(&pool.limits);
     line += &totals_in_words(&pool.totals, "all keys");
     if !pool.model_totals.is_empty() {
-        line += &format!("; each model over all projects{}", rules_in_words(&pool.model_totals));
+        let rules = rules_in_words(&pool.model_totals);
+        line += &format!("; all projects together: {}", rules.trim_start_matches("; "));
     }
     line
 }
