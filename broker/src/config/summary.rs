@@ -111,7 +111,8 @@ fn project_line(project: &Project) -> String {
 fn plan_line(catalogue: &Catalogue, plan: &Plan) -> String {
     let named = catalogue.consumers.values().filter(|name| **name == plan.name).count();
     let holds = match (catalogue.default_plan.as_ref() == Some(&plan.name), named) {
-        (true, 0) => "for every consumer".to_owned(),
+        (true, 0) if catalogue.consumers.is_empty() => "for every consumer".to_owned(),
+        (true, 0) => "for every one that is not named".to_owned(),
         (true, named) => format!("for {} and every one that is not named", counted(named, "consumer")),
         (false, 0) => "for nobody".to_owned(),
         (false, named) => format!("for {}", counted(named, "consumer")),
