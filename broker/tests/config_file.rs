@@ -287,3 +287,60 @@ fn a_summary_stays_short_however_much_there_is() {
     }
     assert!(lines.iter().any(|line| line.ends_with("m19, and 5 more")), "{lines:#?}");
 }
+
+#[test]
+fn every_example_of_the_reference_is_read_without_a_fault() {
+    let reference = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
+    let text = std::fs::read_to_string(reference).unwrap();
+    let blocks = text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let blocks: Vec<_> = blocks.collect();
+    assert!(blocks.len() >= 10, "{}", blocks.len());
+    for block in blocks {
+        let mut given = config_support::with_key(block);
+        given.set("TEAM_C_KEY", &key(2)).set("TEAM_D_KEY", &key(3));
+        given.write("team-d-2.key", key(4).as_bytes());
+        let warnings = given.warnings();
+        let expected = |text: &String| {
+            ["has no keys", "name no tier", "may have no price"].iter().any(|known| text.contains(known))
+        };
+        assert!(warnings.iter().all(expected), "{block}\n{warnings:#?}");
+    }
+}
+
+#[test]
+fn the_reference_names_every_field_that_can_be_written() {
+    let reference = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
+    let text = std::fs::read_to_string(reference).unwrap();
+    let fields = |file: &str| -> Vec<String> {
+        let fault = Given::file(file).faults().into_iter().find(|fault| fault.contains("known here: "));
+        let fault = fault.unwrap_or_else(|| panic!("no unknown field in {file}"));
+        fault.rsplit("known here: ").next().unwrap().split(", ").map(str::to_owned).collect()
+    };
+    for section in [
+        "",
+        "[[pools]]\n",
+        "[[projects]]\n",
+        "[[projects]]\nkeys = [ { colour = 1 } ]\n",
+        "[[billing_accounts]]\n",
+        "[[prices]]\n",
+        "[[plans]]\n",
+        "[[consumers]]\n",
+        "[[hooks]]\n",
+        "[probing]\n",
+    ] {
+        for field in fields(&format!("{section}colour = 1\n")) {
+            // Limits are told as rows and columns.
+            let told = match field.split_once("_per_") {
+                Some((counted, _))
+                    if counted != "input" && counted != "output" && counted != "cached_input" =>
+                {
+                    counted.to_owned()
+                }
+                _ => field,
+            };
+            let told =
+                [format!("`{told}`"), format!("[{told}]")].iter().any(|form| text.contains(form.as_str()));
+            assert!(told, "a field of {section:?} is not told");
+        }
+    }
+}
