@@ -93,6 +93,11 @@ impl Broker {
         self.state().catalogue.digest()
     }
 
+    /// Whether a catalogue is the one in place, in all that it says: more than its digest covers.
+    pub fn stands(&self, catalogue: &Catalogue) -> bool {
+        self.state().catalogue == *catalogue
+    }
+
     /// From now on nothing more is leased; reports are still taken.
     pub fn drain(&self) {
         self.draining.send_replace(true);

@@ -54,7 +54,8 @@ Keys are also read from:
   GEMINI_FREE_RATE_LIMIT (60), GEMINI_PAID_RATE_LIMIT (1000)   requests per minute of each key
   KEYBROKER_KEY_FILE                     a file with one key a line
 Keys of one Google Cloud project share one quota: say which belong together in the configuration
-file. A key without a project counts as a project of its own.";
+file. A key without a project counts as a project of its own.
+  KEYBROKER_CONSUMER_RATE_LIMIT (20)     requests per minute of each consumer that requests name, or off";
 
 /// How to serve.
 #[derive(Debug, Args)]

@@ -62,7 +62,7 @@ async fn reload(broker: &Broker, config: Option<PathBuf>) -> Option<Vec<PathBuf>
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    if loaded.catalogue.digest() == broker.digest() {
+    if broker.stands(&loaded.catalogue) {
         tracing::info!("the configuration was read again and means the same");
         return Some(loaded.files);
     }

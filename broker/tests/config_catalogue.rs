@@ -2,9 +2,13 @@
 
 mod config_support;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
 use config_support::key;
 use keybroker::catalogue::{
-    Catalogue, Dimension, Key, Limit, LimitRule, ModelPattern, Pool, Project, Tier, Window,
+    BillingAccount, Catalogue, Dimension, EventKind, Hook, HookAction, Key, LearnLimits, Limit, LimitRule,
+    ModelPattern, Plan, PlanMode, Pool, Price, Project, Strategy, Tier, Window,
 };
 use keybroker::secret::Secret;
 
@@ -39,6 +43,14 @@ fn catalogue() -> Catalogue {
     catalogue.pools.insert("default".to_owned(), pool);
     catalogue.model_aliases.insert("flash-preview".to_owned(), "flash".to_owned());
     catalogue
+}
+
+fn account(id: &str, amount: u64) -> BillingAccount {
+    BillingAccount { id: id.to_owned(), totals: vec![Limit::requests_per_minute(amount)] }
+}
+
+fn price(model: &str, input: u64, cached_input: u64, output: u64) -> Price {
+    Price { model: model.parse().expect("a pattern"), input, cached_input, output }
 }
 
 fn first_pool(catalogue: &mut Catalogue) -> &mut Pool {
@@ -102,7 +114,7 @@ fn a_model_counts_under_its_own_name_unless_an_alias_says_otherwise() {
 
 #[test]
 fn the_digest_of_a_catalogue_is_the_same_on_every_host() {
-    assert_eq!(catalogue().digest(), "312bd773a60e5d5f");
+    assert_eq!(catalogue().digest(), "29faa4b6262051ab");
 }
 
 #[test]
@@ -119,7 +131,7 @@ fn the_digest_does_not_tell_orders_apart() {
 
 #[test]
 fn the_digest_tells_every_change_apart() {
-    let changes: [fn(&mut Catalogue); 14] = [
+    let changes: &[fn(&mut Catalogue)] = &[
         |c| first_pool(c).send_within *= 2,
         |c| first_pool(c).lease_ttl *= 2,
         |c| first_pool(c).limits.push(rule("*", 1)),
@@ -130,10 +142,27 @@ fn the_digest_tells_every_change_apart() {
         |c| first_pool(c).projects[0].keys[0].id.push('x'),
         |c| first_pool(c).projects[0].keys[0] = Key::new("k97", Secret::from(key(9))),
         |c| first_pool(c).projects[0].keys[0].weight += 1,
-        |c| first_pool(c).projects[0].keys[0].priority += 1,
+        |c| first_pool(c).projects[0].keys[0].priority = Some(0),
         |c| drop(first_pool(c).projects[0].keys[0].labels.insert("a".to_owned(), "b".to_owned())),
         |c| drop(first_pool(c).projects[0].keys.pop()),
         |c| c.model_aliases.clear(),
+        |c| first_pool(c).strategy = Strategy::Weighted,
+        |c| first_pool(c).margin_percent = 1,
+        |c| first_pool(c).smooth_bursts = true,
+        |c| first_pool(c).learn_limits = LearnLimits::Off,
+        |c| first_pool(c).totals.push(Limit::requests_per_minute(1)),
+        |c| first_pool(c).model_totals.push(rule("*", 1)),
+        |c| first_pool(c).billing_accounts.push(account("acct", 1)),
+        |c| first_pool(c).billing_accounts.push(account("acct", 2)),
+        |c| first_pool(c).projects[0].margin_percent = Some(0),
+        |c| first_pool(c).projects[0].smooth_bursts = Some(false),
+        |c| first_pool(c).projects[0].totals.push(Limit::requests_per_minute(1)),
+        |c| first_pool(c).projects[0].keys[0].totals.push(Limit::requests_per_minute(1)),
+        |c| drop(c.plans.insert("p".to_owned(), Plan::built_in(1))),
+        |c| drop(c.plans.insert("p".to_owned(), Plan { mode: PlanMode::Soft, ..Plan::built_in(1) })),
+        |c| drop(c.plans.insert("p".to_owned(), Plan::built_in(2))),
+        |c| drop(c.consumers.insert("someone".to_owned(), "p".to_owned())),
+        |c| c.default_plan = Some("p".to_owned()),
     ];
     let mut digests: Vec<_> = changes
         .iter()
@@ -147,4 +176,68 @@ fn the_digest_tells_every_change_apart() {
     digests.sort();
     digests.dedup();
     assert_eq!(digests.len(), changes.len() + 1);
+}
+
+#[test]
+fn the_digest_passes_over_what_decides_nothing_about_leases() {
+    let mut other = catalogue();
+    other.probing.enabled = false;
+    other.prices.push(price("*", 1, 1, 1));
+    other.hooks.push(Hook {
+        name: "alerts".to_owned(),
+        events: EventKind::ALL.into(),
+        labels: BTreeMap::new(),
+        pools: BTreeSet::new(),
+        action: HookAction::Run { command: vec!["/bin/notify".to_owned()] },
+        cooldown: Duration::ZERO,
+        timeout: Duration::ZERO,
+        attempts: 1,
+    });
+    assert_eq!(other.digest(), catalogue().digest());
+    assert_ne!(other, catalogue(), "though a reload sees the difference");
+}
+
+#[test]
+fn prices_are_in_the_digest_where_a_limit_of_money_is_counted_by_them() {
+    let spend = Limit::new(Dimension::Spend, Window::Month, 1);
+    let owners: [fn(&mut Catalogue, Limit); 8] = [
+        |c, spend| first_pool(c).limits.push(LimitRule::new(ModelPattern::Any, vec![spend])),
+        |c, spend| first_pool(c).totals.push(spend),
+        |c, spend| first_pool(c).model_totals.push(LimitRule::new(ModelPattern::Any, vec![spend])),
+        |c, spend| {
+            let totals = vec![spend];
+            first_pool(c).billing_accounts.push(BillingAccount { id: "acct".to_owned(), totals });
+        },
+        |c, spend| first_pool(c).projects[0].totals.push(spend),
+        |c, spend| {
+            first_pool(c).projects[0].limits.push(LimitRule::new(ModelPattern::Any, vec![spend]));
+        },
+        |c, spend| first_pool(c).projects[0].keys[0].totals.push(spend),
+        |c, spend| {
+            let plan = Plan { limits: vec![spend], ..Plan::built_in(1) };
+            c.plans.insert(plan.name.clone(), plan);
+        },
+    ];
+    for limit in owners {
+        let digest = |prices: &[Price]| {
+            let mut changed = catalogue();
+            limit(&mut changed, spend);
+            assert!(changed.limits_spend());
+            changed.prices = prices.to_vec();
+            changed.digest()
+        };
+        let mut digests = vec![
+            digest(&[]),
+            digest(&[price("*", 1, 1, 1)]),
+            digest(&[price("*", 2, 1, 1)]),
+            digest(&[price("*", 1, 2, 1)]),
+            digest(&[price("*", 1, 1, 2)]),
+            digest(&[price("m", 1, 1, 1)]),
+        ];
+        digests.sort();
+        digests.dedup();
+        assert_eq!(digests.len(), 6);
+        let (one, other) = (price("*", 1, 1, 1), price("m", 2, 2, 2));
+        assert_eq!(digest(&[one.clone(), other.clone()]), digest(&[other, one]));
+    }
 }

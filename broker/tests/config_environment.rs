@@ -75,14 +75,15 @@ fn free_keys_come_first_and_paid_ones_after_each_with_its_rate() {
         let catalogue = given.loaded().catalogue;
         [1, 3].map(|number| {
             let (project, held) = key_of(&catalogue, &key(number));
-            let limits = pool(&catalogue, "default").limits_for(project, "any-model");
-            (project.tier, held.priority, limits)
+            let default = pool(&catalogue, "default");
+            let limits = default.limits_for(project, "any-model");
+            (project.tier, default.standing_of(project, held).class, limits)
         })
     };
     let expected = |free, paid| {
         [
             (Tier::Free, 0, vec![Limit::requests_per_minute(free)]),
-            (Tier::Paid, 1, vec![Limit::requests_per_minute(paid)]),
+            (Tier::Paid, 8, vec![Limit::requests_per_minute(paid)]),
         ]
     };
     assert_eq!(rates(&given), expected(60, 1000));

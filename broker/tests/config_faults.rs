@@ -65,7 +65,10 @@ fn a_syntax_error_has_a_line_and_a_column_and_quotes_nothing() {
 #[test]
 fn an_unknown_field_with_no_near_name_lists_the_known_ones() {
     let fault = Given::file("colour = 1").fault();
-    assert_eq!(fault, "keys.toml:1: colour: unknown field; known here: pools, projects, model_aliases");
+    assert_eq!(
+        fault,
+        "keys.toml:1: colour: unknown field; known here: pools, projects, billing_accounts, model_aliases, prices, plans, consumers, default_plan, hooks, probing"
+    );
 }
 
 #[test]

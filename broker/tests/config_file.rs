@@ -59,7 +59,7 @@ fn every_field_of_a_full_file_arrives() {
     let first = &team.keys[0];
     assert_eq!(
         (first.id.as_str(), first.secret.expose(), first.weight, first.priority),
-        ("a1", key(1).as_str(), 3, 2)
+        ("a1", key(1).as_str(), 3, Some(2))
     );
     assert_eq!(first.labels["owner"], "x");
     assert_eq!(first.fingerprint, first.secret.fingerprint());
@@ -80,7 +80,7 @@ fn every_field_of_a_full_file_arrives() {
         assert!(limits.contains(&Limit::new(dimension, window, amount)), "{dimension} {window}");
     }
     assert_eq!(default.limits_for(team, "gemini-2.5-pro"), [Limit::requests_per_minute(10)]);
-    assert_eq!(team.keys[1].limits_for("any"), [Limit::requests_per_minute(2)]);
+    assert_eq!(default.key_limits_for(team, &team.keys[1], "any"), [Limit::requests_per_minute(2)]);
     assert_eq!(catalogue.quota_model("gemini-3-flash-preview"), "gemini-3-flash");
     assert_eq!(loaded.files.len(), 1);
 }
@@ -98,7 +98,7 @@ fn without_pools_there_is_the_default_one_with_the_default_spans() {
     let default = pool(&catalogue, "default");
     assert_eq!((default.send_within, default.lease_ttl), (Duration::from_secs(1), Duration::from_secs(60)));
     let (owner, key) = key_of(&catalogue, &key(1));
-    assert_eq!((owner.tier, key.weight, key.priority), (Tier::Unknown, 1, 0));
+    assert_eq!((owner.tier, key.weight, key.priority), (Tier::Unknown, 1, None));
 }
 
 #[test]
@@ -180,10 +180,167 @@ fn the_file_may_be_named_by_its_variable() {
 fn the_summary_counts_everything_and_masks_keys() {
     let lines = summary(&full().loaded().catalogue);
     assert!(lines[0].starts_with("1 pool, 1 project, 2 keys, 12 limits; digest "), "{lines:#?}");
-    assert_eq!(lines[1], "pool default: 1 project, 2 keys, send within 500ms, leases of 120s");
+    assert_eq!(lines[1], "pool default: round_robin, 1 project, 2 keys, send within 500ms, leases of 120s");
     assert!(
         lines[2].starts_with("  project team-a (free tier, account acct-1): a1 …0001, key-"),
         "{lines:#?}"
     );
     assert!(!lines.join("\n").contains("aaaaaaaa"));
+}
+
+#[test]
+fn the_summary_says_strategies_totals_plans_prices_hooks_and_probing_in_few_words() {
+    let given = Given::file(
+        r#"
+default_plan = "off"
+[[pools]]
+strategy = "priority"
+margin_percent = 10
+smooth_bursts = true
+learn_limits = "off"
+limits = [ { requests_per_minute = 10 } ]
+totals = { spend_per_day = 2.5 }
+model_totals = [ { model = "pro", in_flight = 2 } ]
+[[projects]]
+id = "a"
+billing_account = "acct"
+margin_percent = 0
+smooth_bursts = false
+totals = { requests_per_day = 9 }
+keys = [ { id = "k", secret = "test-key-aaaaaaaa-0001" } ]
+[[billing_accounts]]
+id = "acct"
+totals = { requests_per_month = 7 }
+[[plans]]
+name = "team"
+mode = "soft"
+requests_per_minute = 5
+in_flight = 2
+[[plans]]
+name = "unused"
+[[consumers]]
+id = "ann"
+plan = "team"
+[[prices]]
+model = "pro*"
+input_per_million = 1
+output_per_million = 1
+[[prices]]
+input_per_million = 1
+output_per_million = 1
+[[hooks]]
+name = "alerts"
+events = ["pool_exhausted", "key_disabled"]
+url = "https://hooks.example.com/services/token"
+[probing]
+leaked = true
+first = "90s"
+"#,
+    );
+    let lines = summary(&given.loaded().catalogue);
+    assert_eq!(
+        lines[1..],
+        [
+            "pool default: priority, 1 project, 1 key, send within 1s, leases of 60s, margin 10 %, bursts smoothed, \
+             no limits learned; *: requests_per_minute = 10; all keys together: spend_per_day = 2.5; \
+             all projects together: pro: in_flight = 2",
+            "  billing account acct: requests_per_month = 7",
+            "  project a (unknown tier, account acct, margin 0 %, bursts not smoothed): k …0001; \
+             all models together: requests_per_day = 9",
+            "plan team (soft, for 1 consumer): requests_per_minute = 5, in_flight = 2",
+            "plan unused (hard, for nobody): no limits",
+            "consumers that are not named have no plan",
+            "prices of pro*, *",
+            "hook alerts: key_disabled, pool_exhausted",
+            "disabled keys are probed after 90s, then at intervals of up to 24h, leaked ones too",
+        ]
+    );
+    assert!(lines[0].starts_with("1 pool, 1 project, 1 key, 5 limits; digest "), "{}", lines[0]);
+}
+
+#[test]
+fn the_summary_of_keys_alone_says_what_holds_without_a_word() {
+    let lines =
+        summary(&one_project("keys = [ { secret = \"test-key-aaaaaaaa-0001\" } ]").loaded().catalogue);
+    assert_eq!(
+        lines[3..],
+        [
+            "plan default (hard, for every consumer): requests_per_minute = 20",
+            "disabled keys are probed after 10m, then at intervals of up to 24h",
+        ]
+    );
+}
+
+#[test]
+fn a_summary_stays_short_however_much_there_is() {
+    let many: String = (0..25)
+        .map(|n| {
+            format!(
+                "[[plans]]\nname = \"p{n}\"\n[[prices]]\nmodel = \"m{n}\"\ninput_per_million = 1\noutput_per_million = 1\n\
+                 [[hooks]]\nname = \"h{n}\"\nevents = [\"*\"]\nurl = \"https://h.example.com\"\n[[projects]]\nid = \"x{n}\"\n"
+            )
+        })
+        .collect();
+    let lines = summary(&config_support::with_key(&many).loaded().catalogue);
+    for line in ["and 6 plans more", "and 5 hooks more", "  and 6 projects more"] {
+        assert!(lines.iter().any(|found| found == line), "{line} in {lines:#?}");
+    }
+    assert!(lines.iter().any(|line| line.ends_with("m19, and 5 more")), "{lines:#?}");
+}
+
+#[test]
+fn every_example_of_the_reference_is_read_without_a_fault() {
+    let reference = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
+    let text = std::fs::read_to_string(reference).unwrap();
+    let blocks = text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let blocks: Vec<_> = blocks.collect();
+    assert!(blocks.len() >= 10, "{}", blocks.len());
+    for block in blocks {
+        let mut given = config_support::with_key(block);
+        given.set("TEAM_C_KEY", &key(2)).set("TEAM_D_KEY", &key(3));
+        given.write("team-d-2.key", key(4).as_bytes());
+        let warnings = given.warnings();
+        let expected = |text: &String| {
+            ["has no keys", "name no tier", "may have no price"].iter().any(|known| text.contains(known))
+        };
+        assert!(warnings.iter().all(expected), "{block}\n{warnings:#?}");
+    }
+}
+
+#[test]
+fn the_reference_names_every_field_that_can_be_written() {
+    let reference = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
+    let text = std::fs::read_to_string(reference).unwrap();
+    let fields = |file: &str| -> Vec<String> {
+        let fault = Given::file(file).faults().into_iter().find(|fault| fault.contains("known here: "));
+        let fault = fault.unwrap_or_else(|| panic!("no unknown field in {file}"));
+        fault.rsplit("known here: ").next().unwrap().split(", ").map(str::to_owned).collect()
+    };
+    for section in [
+        "",
+        "[[pools]]\n",
+        "[[projects]]\n",
+        "[[projects]]\nkeys = [ { colour = 1 } ]\n",
+        "[[billing_accounts]]\n",
+        "[[prices]]\n",
+        "[[plans]]\n",
+        "[[consumers]]\n",
+        "[[hooks]]\n",
+        "[probing]\n",
+    ] {
+        for field in fields(&format!("{section}colour = 1\n")) {
+            // Limits are told as rows and columns.
+            let told = match field.split_once("_per_") {
+                Some((counted, _))
+                    if counted != "input" && counted != "output" && counted != "cached_input" =>
+                {
+                    counted.to_owned()
+                }
+                _ => field,
+            };
+            let told =
+                [format!("`{told}`"), format!("[{told}]")].iter().any(|form| text.contains(form.as_str()));
+            assert!(told, "a field of {section:?} is not told");
+        }
+    }
 }

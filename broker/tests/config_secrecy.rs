@@ -49,6 +49,15 @@ const FILES: &[&str] = &[
     "[projects.KEY]\nid = 1",
     "KEY = \"KEY\"",
     "KEY",
+    "[[hooks]]\nname = \"a\"\nevents = [\"KEY\"]\nurl = \"KEY\"",
+    "[[hooks]]\nname = \"a\"\nevents = [\"*\"]\nurl = \"https://h.example.com/?key=KEY\"",
+    "[[hooks]]\nname = \"a\"\nevents = [\"*\"]\nurl = \"env:KEY\"\nformat = \"KEY\"\npools = [\"KEY\"]",
+    "[[hooks]]\nname = \"a\"\nevents = [\"*\"]\ncommand = [\"/bin/x\", \"KEY\"]",
+    "[[hooks]]\nname = \"a\"\nevents = [\"*\"]\ncommand = [\"KEY\"]",
+    "[probing]\nmodel = [\"KEY\"]\nbase_url = \"KEY\"\nfirst = \"KEY\"",
+    "[[prices]]\nmodel = [\"KEY\"]\ninput_per_million = \"KEY\"",
+    "[[pools]]\nstrategy = \"KEY\"\nlearn_limits = \"KEY\"\nmargin_percent = \"KEY\"\ntotals = \"KEY\"",
+    "[[plans]]\nname = \"a\"\nmode = \"KEY\"\nspend_per_day = \"KEY\"",
     "[[KEY]]\n[[pools]]\nsend_within = \"KEY\"\nlease_ttl = \"KEY\"",
 ];
 
@@ -59,6 +68,14 @@ const NAMES: &[&str] = &[
     "[[pools]]\nname = \"KEY\"\n[[projects]]\nid = \"a\"\nkeys = [ { secret = \"KEY\" } ]",
     "[[projects]]\nid = \"a\"\nlimits = [ { model = \"KEY\", in_flight = 1 } ]\nkeys = [ { secret = \"KEY\" } ]",
     "[model_aliases]\nKEY = \"KEY\"\n[[projects]]\nid = \"a\"\nkeys = [ { secret = \"KEY\" } ]",
+    "default_plan = \"KEY\"\n[[projects]]\nid = \"a\"\nkeys = [ { secret = \"KEY\" } ]",
+    "[[plans]]\nname = \"KEY\"\n[[projects]]\nid = \"a\"\nkeys = [ { secret = \"KEY\" } ]",
+    "[[consumers]]\nid = \"KEY\"\nplan = \"KEY\"\n[[projects]]\nid = \"a\"\nkeys = [ { secret = \"KEY\" } ]",
+    "[[consumers]]\nid = \"KEY\"\nplan = \"default\"\n[[projects]]\nid = \"a\"\nkeys = [ { secret = \"KEY\" } ]",
+    "[[billing_accounts]]\nid = \"KEY\"\ntotals = { in_flight = 1 }\n[[projects]]\nid = \"a\"\nkeys = [ { secret = \"KEY\" } ]",
+    "[[hooks]]\nname = \"KEY\"\nevents = [\"*\"]\nurl = \"https://h/KEY\"\nlabels = { KEY = \"KEY\" }\n[[projects]]\nid = \"a\"\nkeys = [ { secret = \"KEY\" } ]",
+    "[probing]\nmodel = \"KEY\"\nbase_url = \"https://KEY\"\n[[projects]]\nid = \"a\"\nkeys = [ { secret = \"KEY\" } ]",
+    "[[prices]]\nmodel = \"KEY\"\n[[projects]]\nid = \"a\"\nkeys = [ { secret = \"KEY\" } ]",
     "[[projects]]\nid = \"KEY\"\nkeys = [ { secert = \"KEY\" } ]",
     "[[pools]]\nname = \"KEY\"\n[[projects]]\nid = \"a\"\nkys = [ { secret = \"KEY\" } ]",
 ];
@@ -82,6 +99,7 @@ const VARIABLES: &[&str] = &[
     "GEMINI_PAID_KEY",
     "GEMINI_FREE_RATE_LIMIT",
     "GEMINI_PAID_RATE_LIMIT",
+    "KEYBROKER_CONSUMER_RATE_LIMIT",
     "KEYBROKER_KEY_FILE",
     "GEMINI_KEY_FILE",
 ];

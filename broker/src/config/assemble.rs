@@ -1,13 +1,15 @@
 //! Puts together what the file and the environment say, and checks what only shows when they meet.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use super::consumers::{self, ConsumerRate, WrittenConsumers};
 use super::environment::Entry;
 use super::fault::Findings;
-use super::file::{Written, WrittenKey, WrittenPool, WrittenProject};
+use super::file::{Written, WrittenAccount, WrittenKey, WrittenPool, WrittenProject};
+use super::hooks::{self, WrittenHook};
 use super::limits::{PoolRule, with_tier_defaults};
 use super::nearest::nearest;
-use crate::catalogue::{Catalogue, DEFAULT_POOL, Key, Pool, Project};
+use crate::catalogue::{Catalogue, DEFAULT_POOL, Key, Pool, Project, Strategy, Tier};
 
 /// A catalogue in the making.
 #[derive(Default)]
@@ -21,6 +23,20 @@ pub(super) struct Assembly {
     /// Ids that the file names, which no derived id may take.
     project_ids: HashMap<String, (String, String)>,
     accounts: HashMap<String, (String, String)>,
+    /// Weights and priorities that were written, for when the strategies are settled.
+    pub(super) key_settings: Vec<KeySetting>,
+    /// Pools whose strategy was written.
+    strategies: HashSet<String>,
+    consumers: WrittenConsumers,
+    hooks: Vec<WrittenHook>,
+}
+
+/// A weight or a priority that was written.
+pub(super) struct KeySetting {
+    pub(super) place: String,
+    pub(super) pool: String,
+    /// `weight` or `priority`.
+    pub(super) field: &'static str,
 }
 
 /// Where a key's text was given.
@@ -39,13 +55,14 @@ impl Assembly {
         }
         let mut places = HashMap::new();
         for pool in written.pools {
-            match places.get(&pool.name) {
+            let name = &pool.pool.name;
+            match places.get(name) {
                 Some(first) => {
-                    let problem = format!("the pool {} was written before ({first})", pool.name);
+                    let problem = format!("the pool {name} was written before ({first})");
                     found.fault(&pool.place, problem, "put both into one [[pools]], or name one otherwise");
                 }
                 None => {
-                    places.insert(pool.name.clone(), pool.place.clone());
+                    places.insert(name.clone(), pool.place.clone());
                     self.add_pool(pool);
                 }
             }
@@ -57,16 +74,50 @@ impl Assembly {
         for project in written.projects {
             self.add_project(project, found);
         }
+        self.add_accounts(written.billing_accounts, found);
+        self.catalogue.prices = written.prices;
+        self.catalogue.probing = written.probing;
+        self.consumers = written.consumers;
+        self.hooks = written.hooks;
     }
 
     fn add_pool(&mut self, written: WrittenPool) {
-        let WrittenPool { name, send_within, lease_ttl, limits, .. } = written;
+        let WrittenPool { mut pool, strategy, limits, .. } = written;
         let untiered = limits.iter().filter(|limit| limit.tier.is_none());
-        let untiered = untiered.map(|limit| limit.rule.clone()).collect();
-        let pool =
-            Pool { name: name.clone(), send_within, lease_ttl, limits: untiered, projects: Vec::new() };
+        pool.limits = untiered.map(|limit| limit.rule.clone()).collect();
+        let name = pool.name.clone();
+        if strategy {
+            self.strategies.insert(name.clone());
+        }
         self.catalogue.pools.insert(name.clone(), pool);
         self.pool_rules.insert(name, limits);
+    }
+
+    fn add_accounts(&mut self, written: Vec<WrittenAccount>, found: &mut Findings) {
+        let mut places: HashMap<String, String> = HashMap::new();
+        for WrittenAccount { place, account } in written {
+            let id = &account.id;
+            if let Some(first) = places.get(id) {
+                let problem = format!("the billing account {id} was written before ({first})");
+                found.fault(place, problem, "put both into one [[billing_accounts]]");
+                continue;
+            }
+            places.insert(id.clone(), place.clone());
+            match self.accounts.get(id) {
+                None => found.warn(place, format!("no project names the billing account {id}")),
+                Some((pool, _)) => {
+                    if let Some(pool) = self.catalogue.pools.get_mut(pool) {
+                        pool.billing_accounts.push(account);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts in what depends on all pools being known, those of the environment too.
+    pub(super) fn settle(&mut self, rate: ConsumerRate, found: &mut Findings) {
+        consumers::settle(std::mem::take(&mut self.consumers), rate, &mut self.catalogue, found);
+        hooks::settle(std::mem::take(&mut self.hooks), &mut self.catalogue, found);
     }
 
     fn claim_key_id(&mut self, key: &WrittenKey, found: &mut Findings) {
@@ -88,13 +139,17 @@ impl Assembly {
             id: written.id.clone().unwrap_or_default(),
             tier: written.tier,
             billing_account: written.billing_account,
+            margin_percent: written.margin_percent,
+            smooth_bursts: written.smooth_bursts,
             limits: with_tier_defaults(written.limits, rules, written.tier),
+            totals: written.totals,
             keys: Vec::new(),
         };
         if written.keys.is_empty() {
             found.warn(&written.place, "has no keys, so nothing is leased from it");
         }
         for key in written.keys {
+            self.note_settings(&written.pool, &key);
             project.keys.extend(self.written_key(key, &written.place, found));
         }
         if let Some(pool) = self.catalogue.pools.get_mut(&written.pool) {
@@ -157,6 +212,17 @@ impl Assembly {
         }
     }
 
+    fn note_settings(&mut self, pool: &str, key: &WrittenKey) {
+        let weight = key.weight.map(|_| ("weight", &key.weight_place));
+        let priority = key.priority.map(|_| ("priority", &key.priority_place));
+        let written = weight.into_iter().chain(priority);
+        self.key_settings.extend(written.map(|(field, place)| KeySetting {
+            place: place.clone(),
+            pool: pool.to_owned(),
+            field,
+        }));
+    }
+
     fn written_key(&mut self, written: WrittenKey, project: &str, found: &mut Findings) -> Option<Key> {
         let secret = written.secret?;
         let fingerprint = secret.fingerprint();
@@ -173,8 +239,8 @@ impl Assembly {
         let origin = Origin { place: written.place.clone(), project: Some(project.to_owned()) };
         self.key_texts.insert(fingerprint.clone(), origin);
         let id = written.id.unwrap_or_else(|| self.derived_id(&fingerprint, &written.place));
-        let WrittenKey { weight, priority, labels, limits, .. } = written;
-        Some(Key { id, secret, fingerprint, weight, priority, labels, limits })
+        let WrittenKey { weight, priority, labels, limits, totals, .. } = written;
+        Some(Key { id, secret, fingerprint, weight: weight.unwrap_or(1), priority, labels, limits, totals })
     }
 
     /// An id for a key that was given none: the first half of its fingerprint, or all of it if
@@ -188,9 +254,11 @@ impl Assembly {
     }
 
     /// Takes in the keys of the environment that are not known yet, each as its own project.
-    /// `expected` are the variables from which the file took keys itself.
+    /// `expected` are the variables from which the file took keys itself. Where free and paid ones
+    /// are among them, the default pool leases the free ones first, unless its strategy was written.
     pub(super) fn add_environment(&mut self, entries: Vec<Entry>, expected: &[String], found: &mut Findings) {
-        for Entry { place, variable, secret, tier, priority, limits } in entries {
+        let mut tiers = HashSet::new();
+        for Entry { place, variable, secret, tier, limits } in entries {
             let fingerprint = secret.fingerprint();
             if let Some(first) = self.key_texts.get(&fingerprint) {
                 let first_place = &first.place;
@@ -209,9 +277,17 @@ impl Assembly {
             let mut project = Project::new(id.clone());
             project.tier = tier;
             project.limits = with_tier_defaults(limits, rules, tier);
-            project.keys.push(Key { priority, ..Key::new(id, secret) });
+            project.keys.push(Key::new(id, secret));
+            tiers.insert(tier);
             let pool = self.catalogue.pools.entry(DEFAULT_POOL.to_owned());
             pool.or_insert_with(|| Pool::new(DEFAULT_POOL)).projects.push(project);
+        }
+        let mixed = tiers.contains(&Tier::Free) && tiers.contains(&Tier::Paid);
+        if mixed
+            && !self.strategies.contains(DEFAULT_POOL)
+            && let Some(pool) = self.catalogue.pools.get_mut(DEFAULT_POOL)
+        {
+            pool.strategy = Strategy::Priority;
         }
     }
 }

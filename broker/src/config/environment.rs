@@ -5,9 +5,10 @@ use std::path::Path;
 use secrecy::zeroize::Zeroizing;
 
 use super::Env;
+use super::consumers::{ConsumerRate, OFF, RATE_VARIABLE};
 use super::fault::Findings;
 use super::key_text::{Lookup, malformed, read_file, words};
-use crate::catalogue::{Limit, LimitRule, ModelPattern, Tier};
+use crate::catalogue::{DEFAULT_CONSUMER_RATE, Limit, LimitRule, ModelPattern, Tier};
 use crate::secret::{Secret, mask};
 
 /// Variables that hold plain keys. `GEMINI_API_KEY` has numbered ones beside it.
@@ -30,7 +31,6 @@ pub(super) struct Entry {
     pub(super) variable: String,
     pub(super) secret: Secret,
     pub(super) tier: Tier,
-    pub(super) priority: u8,
     pub(super) limits: Vec<LimitRule>,
 }
 
@@ -45,7 +45,6 @@ pub(super) struct Environment {
 #[derive(Clone)]
 struct Terms {
     tier: Tier,
-    priority: u8,
     limits: Vec<LimitRule>,
 }
 
@@ -56,9 +55,9 @@ struct Terms {
 pub(super) fn read(lookup: &mut Lookup<'_>, found: &mut Findings) -> Environment {
     let env = lookup.env;
     let mut environment = Environment { entries: Vec::new(), looked_at: Vec::new() };
-    let free = Terms::metered(Tier::Free, 0, rate(env, "GEMINI_FREE_RATE_LIMIT", 60, found));
-    let paid = Terms::metered(Tier::Paid, 1, rate(env, "GEMINI_PAID_RATE_LIMIT", 1000, found));
-    let plain = Terms { tier: Tier::Unknown, priority: 0, limits: Vec::new() };
+    let free = Terms::metered(Tier::Free, rate(env, "GEMINI_FREE_RATE_LIMIT", 60, found));
+    let paid = Terms::metered(Tier::Paid, rate(env, "GEMINI_PAID_RATE_LIMIT", 1000, found));
+    let plain = Terms { tier: Tier::Unknown, limits: Vec::new() };
     environment.variable(env, "GEMINI_FREE_KEYS", &free, found);
     environment.variable(env, "GEMINI_PAID_KEY", &paid, found);
     for name in PLAIN {
@@ -90,9 +89,9 @@ pub(super) fn read(lookup: &mut Lookup<'_>, found: &mut Findings) -> Environment
 }
 
 impl Terms {
-    fn metered(tier: Tier, priority: u8, requests_per_minute: u64) -> Self {
+    fn metered(tier: Tier, requests_per_minute: u64) -> Self {
         let limit = Limit::requests_per_minute(requests_per_minute);
-        Self { tier, priority, limits: vec![LimitRule::new(ModelPattern::Any, vec![limit])] }
+        Self { tier, limits: vec![LimitRule::new(ModelPattern::Any, vec![limit])] }
     }
 }
 
@@ -165,9 +164,9 @@ impl Environment {
             found.warn(place, format!("{} {problem}; skipped", mask(text)));
             return false;
         }
-        let Terms { tier, priority, limits } = terms.clone();
+        let Terms { tier, limits } = terms.clone();
         let (variable, secret) = (variable.to_owned(), Secret::from(text));
-        self.entries.push(Entry { place, variable, secret, tier, priority, limits });
+        self.entries.push(Entry { place, variable, secret, tier, limits });
         true
     }
 }
@@ -176,11 +175,33 @@ fn is_set(env: Env<'_>, name: &str) -> bool {
     env(name).map(Zeroizing::new).is_some_and(|value| !value.trim().is_empty())
 }
 
+/// What [`RATE_VARIABLE`] says.
+pub(super) fn consumer_rate(env: Env<'_>, found: &mut Findings) -> ConsumerRate {
+    let Some(text) = env(RATE_VARIABLE).filter(|text| !text.trim().is_empty()) else {
+        return ConsumerRate::Unsaid;
+    };
+    if text.trim() == OFF {
+        return ConsumerRate::Off;
+    }
+    let Some(rate) = parsed_rate(&text) else {
+        let fix = format!(
+            "set requests per minute, 1 to {LARGEST_RATE}, or \"{OFF}\", or unset it for {DEFAULT_CONSUMER_RATE}"
+        );
+        found.fault(RATE_VARIABLE, "is not a rate", fix);
+        return ConsumerRate::Unsaid;
+    };
+    ConsumerRate::Rate(rate)
+}
+
+fn parsed_rate(text: &str) -> Option<u64> {
+    text.trim().parse().ok().filter(|rate| (1..=LARGEST_RATE).contains(rate))
+}
+
 fn rate(env: Env<'_>, name: &str, default: u64, found: &mut Findings) -> u64 {
     let Some(text) = env(name).filter(|text| !text.trim().is_empty()) else { return default };
-    match text.trim().parse() {
-        Ok(rate) if (1..=LARGEST_RATE).contains(&rate) => rate,
-        _ => {
+    match parsed_rate(&text) {
+        Some(rate) => rate,
+        None => {
             let fix = format!("set requests per minute, 1 to {LARGEST_RATE}, or unset it for {default}");
             found.fault(name, "is not a rate", fix);
             default

@@ -5,12 +5,17 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
+use super::consumers::{self, WrittenConsumers};
 use super::fault::Findings;
+use super::hooks::{self, WrittenHook};
 use super::key_text::Lookup;
-use super::limits::{Owner, PoolRule, read as read_limits, read_tier};
+use super::limits::{PoolRule, read_model_rules, read_pool_rules, read_tier, read_totals};
+use super::models::{Models, read_prices};
+use super::probing;
 use super::section::{Document, ID_RULE, Section, is_id};
 use crate::catalogue::{
-    DEFAULT_LEASE_TTL, DEFAULT_POOL, DEFAULT_SEND_WITHIN, LimitRule, Tier, is_model_name,
+    BillingAccount, DEFAULT_LEASE_TTL, DEFAULT_POOL, DEFAULT_SEND_WITHIN, LearnLimits, Limit, LimitRule,
+    Pool, Price, Probing, Strategy, Tier,
 };
 use crate::secret::Secret;
 
@@ -19,15 +24,21 @@ use crate::secret::Secret;
 pub(super) struct Written {
     pub(super) pools: Vec<WrittenPool>,
     pub(super) projects: Vec<WrittenProject>,
+    pub(super) billing_accounts: Vec<WrittenAccount>,
     pub(super) model_aliases: BTreeMap<String, String>,
+    pub(super) prices: Vec<Price>,
+    pub(super) consumers: WrittenConsumers,
+    pub(super) hooks: Vec<WrittenHook>,
+    pub(super) probing: Probing,
 }
 
 /// One of `[[pools]]`. Every `place` here is where it stands in the file.
 pub(super) struct WrittenPool {
     pub(super) place: String,
-    pub(super) name: String,
-    pub(super) send_within: Duration,
-    pub(super) lease_ttl: Duration,
+    /// The pool without its projects and without `limits`, which may be for one tier.
+    pub(super) pool: Pool,
+    /// Whether a strategy was chosen.
+    pub(super) strategy: bool,
     pub(super) limits: Vec<PoolRule>,
 }
 
@@ -41,8 +52,17 @@ pub(super) struct WrittenProject {
     pub(super) tier: Tier,
     pub(super) billing_account: Option<String>,
     pub(super) account_place: String,
+    pub(super) margin_percent: Option<u8>,
+    pub(super) smooth_bursts: Option<bool>,
     pub(super) limits: Vec<LimitRule>,
+    pub(super) totals: Vec<Limit>,
     pub(super) keys: Vec<WrittenKey>,
+}
+
+/// One of `[[billing_accounts]]`.
+pub(super) struct WrittenAccount {
+    pub(super) place: String,
+    pub(super) account: BillingAccount,
 }
 
 /// One of a project's `keys`.
@@ -51,11 +71,28 @@ pub(super) struct WrittenKey {
     pub(super) id: Option<String>,
     /// Nothing if it could not be had, which is a fault already.
     pub(super) secret: Option<Secret>,
-    pub(super) weight: u32,
-    pub(super) priority: u8,
+    pub(super) weight: Option<u32>,
+    pub(super) weight_place: String,
+    pub(super) priority: Option<u8>,
+    pub(super) priority_place: String,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) limits: Vec<LimitRule>,
+    pub(super) totals: Vec<Limit>,
 }
+
+/// What the file may say at its top.
+const ROOT: [&str; 10] = [
+    "pools",
+    "projects",
+    "billing_accounts",
+    "model_aliases",
+    "prices",
+    "plans",
+    "consumers",
+    "default_plan",
+    "hooks",
+    "probing",
+];
 
 /// Reads a file's text. A text that is not TOML is one fault, since nothing after it is certain.
 pub(super) fn read(
@@ -74,69 +111,95 @@ pub(super) fn read(
         }
     };
     let root = Section::root(document, &table);
-    root.only(&["pools", "projects", "model_aliases"], found);
-    let model_aliases = read_aliases(&root, found);
-    let quota_model = |model: &str| model_aliases.get(model).cloned();
+    root.only(&ROOT, found);
+    let mut models = Models::read(&root, found);
+    let prices = read_prices(&root, &models, found);
     let pools = root.sections("pools", found);
     let projects = root.sections("projects", found);
-    let pools = pools.iter().map(|section| read_pool(section, &quota_model, found)).collect();
-    let projects =
-        projects.iter().map(|section| read_project(section, &quota_model, lookup, found)).collect();
-    Written { pools, projects, model_aliases }
+    let accounts = root.sections("billing_accounts", found);
+    let written = Written {
+        pools: pools.iter().map(|section| read_pool(section, &mut models, found)).collect(),
+        projects: projects.iter().map(|section| read_project(section, &mut models, lookup, found)).collect(),
+        billing_accounts: accounts
+            .iter()
+            .filter_map(|section| read_account(section, &mut models, found))
+            .collect(),
+        consumers: consumers::read(&root, &mut models, found),
+        hooks: hooks::read(&root, lookup, found),
+        probing: probing::read(&root, found),
+        ..Written::default()
+    };
+    models.check_prices(&prices, found);
+    Written { prices, model_aliases: models.aliases, ..written }
 }
 
-fn read_aliases(root: &Section<'_>, found: &mut Findings) -> BTreeMap<String, String> {
-    let mut aliases = BTreeMap::new();
-    let pairs = root.pairs("model_aliases", found);
-    for (model, quota_model, place) in &pairs {
-        let bare = |name: &str| name.strip_prefix("models/").unwrap_or(name).to_owned();
-        let (model, quota_model) = (bare(model), bare(quota_model));
-        if !is_model_name(&model) || !is_model_name(&quota_model) {
-            let fix = "use letters, digits and . _ - / : @ in model names";
-            found.fault(place, "is not a pair of model names", fix);
-            continue;
-        }
-        found.keep_name(place, &model);
-        found.keep_name(place, &quota_model);
-        let counted_elsewhere = |other: &&(&str, &str, String)| {
-            bare(other.0) == quota_model && bare(other.1) != quota_model && model != quota_model
-        };
-        if let Some((_, last, _)) = pairs.iter().find(counted_elsewhere) {
-            let problem = format!("{quota_model} is itself an alias, and aliases are followed once");
-            found.fault(place, problem, format!("write \"{}\", or drop the other alias", bare(last)));
-        }
-        if aliases.insert(model, quota_model).is_some() {
-            found.fault(place, "the model is named twice", "write it once, without models/");
-        }
-    }
-    aliases
-}
-
-fn read_pool(
-    section: &Section<'_>,
-    quota_model: &dyn Fn(&str) -> Option<String>,
-    found: &mut Findings,
-) -> WrittenPool {
-    section.only(&["name", "send_within", "lease_ttl", "limits"], found);
-    let name = section.id("name", found).unwrap_or(DEFAULT_POOL).to_owned();
+fn read_pool(section: &Section<'_>, models: &mut Models, found: &mut Findings) -> WrittenPool {
+    let known = [
+        "name",
+        "strategy",
+        "send_within",
+        "lease_ttl",
+        "margin_percent",
+        "smooth_bursts",
+        "learn_limits",
+        "limits",
+        "totals",
+        "model_totals",
+    ];
+    section.only(&known, found);
     let send_within = Duration::from_millis(100)..=Duration::from_secs(30);
     let lease_ttl = Duration::from_secs(1)..=Duration::from_secs(3600);
-    WrittenPool {
-        place: section.place_of("name"),
-        name,
+    let strategy = section.choice("strategy", "a strategy", &Strategy::ALL, Strategy::as_str, found);
+    let learn_limits =
+        section.choice("learn_limits", "one of its values", &LearnLimits::ALL, LearnLimits::as_str, found);
+    let pool = Pool {
+        strategy: strategy.unwrap_or_default(),
         send_within: section.duration("send_within", send_within, found).unwrap_or(DEFAULT_SEND_WITHIN),
         lease_ttl: section.duration("lease_ttl", lease_ttl, found).unwrap_or(DEFAULT_LEASE_TTL),
-        limits: read_limits(section, Owner::Pool, quota_model, found),
+        margin_percent: read_margin(section, found).unwrap_or_default(),
+        smooth_bursts: section.truth("smooth_bursts", found).unwrap_or_default(),
+        learn_limits: learn_limits.unwrap_or_default(),
+        totals: read_totals(section, models, found),
+        model_totals: read_model_rules(section, "model_totals", models, found),
+        ..Pool::new(section.id("name", found).unwrap_or(DEFAULT_POOL))
+    };
+    let limits = read_pool_rules(section, models, found);
+    WrittenPool { place: section.place_of("name"), pool, strategy: section.has("strategy"), limits }
+}
+
+fn read_margin(section: &Section<'_>, found: &mut Findings) -> Option<u8> {
+    let percent = section.number("margin_percent", 0..=90, found)?;
+    u8::try_from(percent).ok()
+}
+
+fn read_account(section: &Section<'_>, models: &mut Models, found: &mut Findings) -> Option<WrittenAccount> {
+    section.only(&["id", "totals"], found);
+    let id = section.required_id("id", "account-a", found);
+    let totals = read_totals(section, models, found);
+    if !section.has("totals") {
+        found.fault(section.place(), "has no `totals`", "add totals = { spend_per_month = 250 }");
     }
+    Some(WrittenAccount { place: section.place(), account: BillingAccount { id: id?.to_owned(), totals } })
 }
 
 fn read_project(
     section: &Section<'_>,
-    quota_model: &dyn Fn(&str) -> Option<String>,
+    models: &mut Models,
     lookup: &mut Lookup<'_>,
     found: &mut Findings,
 ) -> WrittenProject {
-    section.only(&["id", "pool", "tier", "billing_account", "limits", "keys"], found);
+    let known = [
+        "id",
+        "pool",
+        "tier",
+        "billing_account",
+        "margin_percent",
+        "smooth_bursts",
+        "limits",
+        "totals",
+        "keys",
+    ];
+    section.only(&known, found);
     if !section.has("id") {
         found.fault(section.place(), "has no `id`", "add id = \"...\", Google's name of the project");
     }
@@ -149,36 +212,43 @@ fn read_project(
         tier: read_tier(section, found).unwrap_or_default(),
         billing_account: section.id("billing_account", found).map(str::to_owned),
         account_place: section.place_of("billing_account"),
-        limits: own_limits(section, quota_model, found),
-        keys: keys.iter().map(|key| read_key(key, quota_model, lookup, found)).collect(),
+        margin_percent: read_margin(section, found),
+        smooth_bursts: section.truth("smooth_bursts", found),
+        limits: read_model_rules(section, "limits", models, found),
+        totals: read_totals(section, models, found),
+        keys: keys.iter().map(|key| read_key(key, models, lookup, found)).collect(),
     }
 }
 
 fn read_key(
     section: &Section<'_>,
-    quota_model: &dyn Fn(&str) -> Option<String>,
+    models: &mut Models,
     lookup: &mut Lookup<'_>,
     found: &mut Findings,
 ) -> WrittenKey {
-    section.only(&["id", "secret", "weight", "priority", "labels", "limits"], found);
+    section.only(&["id", "secret", "weight", "priority", "labels", "limits", "totals"], found);
     let secret = lookup.secret(section, found);
-    let weight = section.number("weight", 1..=1000, found).and_then(|weight| u32::try_from(weight).ok());
-    let priority = section.number("priority", 0..=15, found).and_then(|priority| u8::try_from(priority).ok());
+    let weight = section.number("weight", 1..=1000, found);
+    let priority = section.number("priority", 0..=15, found);
     WrittenKey {
         place: section.place(),
         id: section.id("id", found).map(str::to_owned),
         secret,
-        weight: weight.unwrap_or(1),
-        priority: priority.unwrap_or(0),
+        weight: weight.and_then(|weight| u32::try_from(weight).ok()),
+        weight_place: section.place_of("weight"),
+        priority: priority.and_then(|priority| u8::try_from(priority).ok()),
+        priority_place: section.place_of("priority"),
         labels: read_labels(section, found),
-        limits: own_limits(section, quota_model, found),
+        limits: read_model_rules(section, "limits", models, found),
+        totals: read_totals(section, models, found),
     }
 }
 
 /// The most characters a label's value may have.
 const LONGEST_LABEL: usize = 128;
 
-fn read_labels(section: &Section<'_>, found: &mut Findings) -> BTreeMap<String, String> {
+/// The field `labels` of a section.
+pub(super) fn read_labels(section: &Section<'_>, found: &mut Findings) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::new();
     for (name, value, place) in section.pairs("labels", found) {
         if !is_id(name) {
@@ -192,13 +262,4 @@ fn read_labels(section: &Section<'_>, found: &mut Findings) -> BTreeMap<String, 
         }
     }
     labels
-}
-
-fn own_limits(
-    section: &Section<'_>,
-    quota_model: &dyn Fn(&str) -> Option<String>,
-    found: &mut Findings,
-) -> Vec<LimitRule> {
-    let rules = read_limits(section, Owner::ProjectOrKey, quota_model, found);
-    rules.into_iter().map(|written| written.rule).collect()
 }

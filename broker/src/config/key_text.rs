@@ -88,15 +88,8 @@ impl Lookup<'_> {
     pub(super) fn secret(&mut self, section: &Section<'_>, found: &mut Findings) -> Option<Secret> {
         let written = section.required_text("secret", found)?;
         let place = section.place_of("secret");
-        let text = if let Some(name) = written.strip_prefix("env:") {
-            self.variable(name.trim(), &place, found)?
-        } else if let Some(path) = written.strip_prefix("file:") {
-            self.first_line(path.trim(), &place, found)?
-        } else {
-            Zeroizing::new(written.to_owned())
-        };
+        let text = self.text(written, "key", &place, found)?;
         let text = text.trim();
-        found.keep_secret(text);
         for word in words(text) {
             found.keep_secret(word);
         }
@@ -108,7 +101,33 @@ impl Lookup<'_> {
         Some(Secret::from(text))
     }
 
-    fn variable(&mut self, name: &str, place: &str, found: &mut Findings) -> Option<Zeroizing<String>> {
+    /// The text that stands in a field or that the field says where to find, never to be printed.
+    /// `noun` is what it is.
+    pub(super) fn text(
+        &mut self,
+        written: &str,
+        noun: &str,
+        place: &str,
+        found: &mut Findings,
+    ) -> Option<Zeroizing<String>> {
+        let text = if let Some(name) = written.strip_prefix("env:") {
+            self.variable(name.trim(), noun, place, found)?
+        } else if let Some(path) = written.strip_prefix("file:") {
+            self.first_line(path.trim(), noun, place, found)?
+        } else {
+            Zeroizing::new(written.to_owned())
+        };
+        found.keep_secret(text.trim());
+        Some(text)
+    }
+
+    fn variable(
+        &mut self,
+        name: &str,
+        noun: &str,
+        place: &str,
+        found: &mut Findings,
+    ) -> Option<Zeroizing<String>> {
         // A name that does not look like one may be a key that was put here by mistake.
         let named = name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
             && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
@@ -122,13 +141,23 @@ impl Lookup<'_> {
                 Some(value)
             }
             None => {
-                found.fault(place, format!("{shown} is not set or empty"), "set it to the key's text");
+                found.fault(
+                    place,
+                    format!("{shown} is not set or empty"),
+                    format!("set it to the {noun}'s text"),
+                );
                 None
             }
         }
     }
 
-    fn first_line(&mut self, path: &str, place: &str, found: &mut Findings) -> Option<Zeroizing<String>> {
+    fn first_line(
+        &mut self,
+        path: &str,
+        noun: &str,
+        place: &str,
+        found: &mut Findings,
+    ) -> Option<Zeroizing<String>> {
         // The same goes for a path that does not look like one.
         if !path.contains(['/', '.']) {
             found.keep_secret(path);
@@ -139,14 +168,18 @@ impl Lookup<'_> {
                 self.files.push(path);
                 let line = text.lines().next().unwrap_or_default().trim();
                 if line.is_empty() {
-                    found.fault(place, "the file it names has an empty first line", "put the key there");
+                    found.fault(
+                        place,
+                        "the file it names has an empty first line",
+                        format!("put the {noun} there"),
+                    );
                     return None;
                 }
                 Some(Zeroizing::new(line.to_owned()))
             }
             Err(error) => {
                 let problem = format!("the file it names cannot be read: {error}");
-                found.fault(place, problem, "name a readable file whose first line is the key");
+                found.fault(place, problem, format!("name a readable file whose first line is the {noun}"));
                 None
             }
         }

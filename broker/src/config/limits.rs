@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::fault::Findings;
+use super::models::Models;
 use super::section::Section;
 use crate::catalogue::{Dimension, LARGEST_AMOUNT, Limit, LimitRule, ModelPattern, Tier, Window};
 
 /// Every limit that can be written, by its field.
-const FIELDS: [(&str, Dimension, Window); 16] = [
+const FIELDS: [(&str, Dimension, Window); 21] = [
     ("requests_per_second", Dimension::Requests, Window::Trailing(1)),
     ("requests_per_minute", Dimension::Requests, Window::Trailing(60)),
     ("requests_per_10_minutes", Dimension::Requests, Window::Trailing(600)),
@@ -23,6 +24,11 @@ const FIELDS: [(&str, Dimension, Window); 16] = [
     ("total_tokens_per_10_minutes", Dimension::TotalTokens, Window::Trailing(600)),
     ("total_tokens_per_day", Dimension::TotalTokens, Window::PacificDay),
     ("total_tokens_per_month", Dimension::TotalTokens, Window::Month),
+    ("spend_per_second", Dimension::Spend, Window::Trailing(1)),
+    ("spend_per_minute", Dimension::Spend, Window::Trailing(60)),
+    ("spend_per_10_minutes", Dimension::Spend, Window::Trailing(600)),
+    ("spend_per_day", Dimension::Spend, Window::PacificDay),
+    ("spend_per_month", Dimension::Spend, Window::Month),
     ("in_flight", Dimension::InFlight, Window::None),
 ];
 
@@ -32,54 +38,95 @@ pub(super) struct PoolRule {
     pub(super) rule: LimitRule,
 }
 
-/// Whose limits a list is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Owner {
-    Pool,
-    ProjectOrKey,
+/// The names of all limits, and of what else a section has.
+pub(super) fn fields<'a>(others: &[&'a str]) -> Vec<&'a str> {
+    others.iter().copied().chain(FIELDS.iter().map(|(field, ..)| *field)).collect()
 }
 
-/// Reads the field `limits` of a section. `quota_model` answers for model ids that count
-/// under another name: a rule for one of them would hold nothing back, because limits are looked up by quota
-/// model.
-pub(super) fn read(
+/// The limits that are written in a section itself, each with its field.
+fn limits_in(section: &Section<'_>, found: &mut Findings) -> Vec<(&'static str, Limit)> {
+    let read = |(field, dimension, window): (&'static str, Dimension, Window)| {
+        // Nought is refused, not obeyed: in many programs it means "no limit".
+        let amount = match dimension {
+            Dimension::Spend => section.dollars(field, 1..=LARGEST_AMOUNT, found),
+            _ => section.number(field, 1..=LARGEST_AMOUNT, found),
+        };
+        amount.map(|amount| (field, Limit::new(dimension, window, amount)))
+    };
+    FIELDS.into_iter().filter_map(read).collect()
+}
+
+/// Finds fault with a section that should have limits and has none.
+fn must_name_any(section: &Section<'_>, found: &mut Findings) {
+    if !FIELDS.iter().any(|(field, ..)| section.has(field)) {
+        found.fault(section.place(), "names no limit", "add one, such as requests_per_minute = 10");
+    }
+}
+
+/// Limits that are counted over all models together, written in a section itself.
+pub(super) fn read_over_all_models(
     section: &Section<'_>,
-    owner: Owner,
-    quota_model: &dyn Fn(&str) -> Option<String>,
+    models: &mut Models,
+    found: &mut Findings,
+) -> Vec<Limit> {
+    let limits = limits_in(section, found);
+    models.want_prices(section, &ModelPattern::Any, &limits);
+    limits.into_iter().map(|(_, limit)| limit).collect()
+}
+
+/// The field `totals` of a section.
+pub(super) fn read_totals(section: &Section<'_>, models: &mut Models, found: &mut Findings) -> Vec<Limit> {
+    let Some(totals) = section.table("totals", found) else { return Vec::new() };
+    totals.only(&fields(&[]), found);
+    must_name_any(&totals, found);
+    read_over_all_models(&totals, models, found)
+}
+
+/// The limits of a pool's projects, each perhaps for one tier.
+pub(super) fn read_pool_rules(
+    section: &Section<'_>,
+    models: &mut Models,
     found: &mut Findings,
 ) -> Vec<PoolRule> {
-    let mut known = vec!["model"];
-    if owner == Owner::Pool {
-        known.push("tier");
-    }
-    known.extend(FIELDS.iter().map(|(field, ..)| *field));
+    read_rules(section, "limits", true, models, found)
+}
 
+/// A list of limits of models, which knows no tiers.
+pub(super) fn read_model_rules(
+    section: &Section<'_>,
+    field: &str,
+    models: &mut Models,
+    found: &mut Findings,
+) -> Vec<LimitRule> {
+    read_rules(section, field, false, models, found).into_iter().map(|written| written.rule).collect()
+}
+
+fn read_rules(
+    section: &Section<'_>,
+    field: &str,
+    tiered: bool,
+    models: &mut Models,
+    found: &mut Findings,
+) -> Vec<PoolRule> {
+    let known = fields(if tiered { &["model", "tier"] } else { &["model"] });
     let mut seen = BTreeSet::new();
     let mut rules = Vec::new();
-    for written in section.sections("limits", found) {
+    for written in section.sections(field, found) {
         written.only(&known, found);
-        let model = read_model(&written, quota_model, found);
-        let tier = if owner == Owner::Pool { read_tier(&written, found) } else { None };
-        let mut limits = Vec::new();
-        let mut any = false;
-        for (field, dimension, window) in FIELDS {
-            any |= written.has(field);
-            // Nought is refused, not obeyed: in many programs it means "no limit".
-            if let Some(amount) = written.number(field, 1..=LARGEST_AMOUNT, found) {
-                limits.push(Limit::new(dimension, window, amount));
-                let measure = (model.clone(), tier, dimension, window);
-                if model.is_some() && !seen.insert(measure) {
-                    let place = written.place_of(field);
-                    found.fault(place, "was given for this model before", "keep one of the two");
-                }
+        let model = models.pattern(&written, found);
+        let tier = if tiered { read_tier(&written, found) } else { None };
+        must_name_any(&written, found);
+        let limits = limits_in(&written, found);
+        let Some(model) = model else { continue };
+        for (field, limit) in &limits {
+            if !seen.insert((model.clone(), tier, limit.dimension, limit.window)) {
+                let place = written.place_of(field);
+                found.fault(place, "was given for this model before", "keep one of the two");
             }
         }
-        if !any {
-            found.fault(written.place(), "names no limit", "add one, such as requests_per_minute = 10");
-        }
-        if let Some(model) = model {
-            rules.push(PoolRule { tier, rule: LimitRule::new(model, limits) });
-        }
+        models.want_prices(&written, &model, &limits);
+        let limits = limits.into_iter().map(|(_, limit)| limit).collect();
+        rules.push(PoolRule { tier, rule: LimitRule::new(model, limits) });
     }
     rules
 }
@@ -95,34 +142,6 @@ pub(super) fn read_tier(section: &Section<'_>, found: &mut Findings) -> Option<T
                 "is not a tier",
                 "write \"free\" or \"paid\", or leave it out",
             );
-            None
-        }
-    }
-}
-
-fn read_model(
-    section: &Section<'_>,
-    quota_model: &dyn Fn(&str) -> Option<String>,
-    found: &mut Findings,
-) -> Option<ModelPattern> {
-    if !section.has("model") {
-        return Some(ModelPattern::Any);
-    }
-    let text = section.text("model", found)?;
-    let place = section.place_of("model");
-    match text.parse::<ModelPattern>() {
-        Ok(pattern) => {
-            found.keep_name(&place, text);
-            if let ModelPattern::Exact(name) = &pattern
-                && let Some(counted_as) = quota_model(name)
-            {
-                let problem = format!("the model {name} counts as {counted_as}, so this would never apply");
-                found.fault(place, problem, format!("write model = \"{counted_as}\""));
-            }
-            Some(pattern)
-        }
-        Err(error) => {
-            found.fault(place, "is not a model pattern", format!("it {error}"));
             None
         }
     }

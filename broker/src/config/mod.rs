@@ -10,14 +10,19 @@ use crate::catalogue::Catalogue;
 
 mod assemble;
 mod cleaner;
+mod consumers;
 mod environment;
 mod fault;
 mod file;
+mod hooks;
 mod key_text;
 mod limits;
+mod models;
 mod nearest;
+mod probing;
 mod section;
 mod summary;
+mod values;
 mod whole;
 
 pub use fault::{ConfigError, Fault, Warning};
@@ -95,6 +100,8 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
     }
     let environment = environment::read(&mut lookup, &mut found);
     assembly.add_environment(environment.entries, &lookup.variables, &mut found);
+    let rate = environment::consumer_rate(lookup.env, &mut found);
+    assembly.settle(rate, &mut found);
     // What is said of the whole is only true of a whole, and would distract from faults.
     if found.faultless() {
         assembly.warn_of_the_whole(&mut found);

@@ -103,6 +103,11 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// The value of a field, if it was written.
+    pub(super) fn value(&self, field: &str) -> Option<&'a DeValue<'a>> {
+        self.table.get(field).map(Spanned::get_ref)
+    }
+
     /// A field that must be there and be a text.
     pub(super) fn required_text(&self, field: &str, found: &mut Findings) -> Option<&'a str> {
         if !self.has(field) {
@@ -115,6 +120,14 @@ impl<'a> Section<'a> {
     pub(super) fn id(&self, field: &str, found: &mut Findings) -> Option<&'a str> {
         let text = self.text(field, found)?;
         self.checked_name(field, text, is_id, ID_RULE, found)
+    }
+
+    /// A field that must be there and be an id; `example` is one.
+    pub(super) fn required_id(&self, field: &str, example: &str, found: &mut Findings) -> Option<&'a str> {
+        if !self.has(field) {
+            found.fault(self.place(), format!("has no `{field}`"), format!("add {field} = \"{example}\""));
+        }
+        self.id(field, found)
     }
 
     /// A text that passed a test and will be printed later, or nothing and a fault.
@@ -167,12 +180,8 @@ impl<'a> Section<'a> {
         found: &mut Findings,
     ) -> Option<Duration> {
         let text = self.text(field, found)?;
-        let fix = format!(
-            "write {:?} to {:?}, such as {field} = \"{:?}\"",
-            range.start(),
-            range.end(),
-            range.start()
-        );
+        let (least, most) = (spoken(*range.start()), spoken(*range.end()));
+        let fix = format!("write {least} to {most}, such as {field} = \"{least}\"");
         let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
         let problem = match parsed {
             None => "is not a duration",
@@ -182,6 +191,20 @@ impl<'a> Section<'a> {
         };
         found.fault(self.place_of(field), problem, fix);
         None
+    }
+
+    /// A field that, if it is there, must be a table.
+    pub(super) fn table(&self, field: &str, found: &mut Findings) -> Option<Self> {
+        let value = self.table.get(field)?;
+        let (path, offset) = (self.path_of(field), value.span().start);
+        match value.get_ref() {
+            DeValue::Table(table) => Some(Self { document: self.document, table, path, offset }),
+            other => {
+                let expected = format!("a table, such as {{ {} }}", example(field));
+                self.wrong_type(field, other, &expected, found);
+                None
+            }
+        }
     }
 
     /// The tables of an array of tables.
@@ -207,6 +230,31 @@ impl<'a> Section<'a> {
         sections
     }
 
+    /// The texts of a list, with the place of each; a list without any is a fault, since it would
+    /// say less than no list. `example` is a list that is right.
+    pub(super) fn texts(&self, field: &str, example: &str, found: &mut Findings) -> Vec<(&'a str, String)> {
+        let Some(value) = self.table.get(field) else { return Vec::new() };
+        let DeValue::Array(items) = value.get_ref() else {
+            self.wrong_type(field, value.get_ref(), &format!("a list of texts, such as {example}"), found);
+            return Vec::new();
+        };
+        if items.is_empty() {
+            found.fault(self.place_of(field), "is an empty list", format!("write one such as {example}"));
+        }
+        let mut texts = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            let place = self.document.place(&format!("{}[{index}]", self.path_of(field)), item.span().start);
+            match item.get_ref() {
+                DeValue::String(text) => texts.push((text.as_ref(), place)),
+                other => {
+                    keep_texts(other, found);
+                    found.fault(place, format!("is {}", kind(other)), "write text in quotes");
+                }
+            }
+        }
+        texts
+    }
+
     /// A table whose values are all texts, as names, values and the place of each.
     pub(super) fn pairs(&self, field: &str, found: &mut Findings) -> Vec<(&'a str, &'a str, String)> {
         let Some(value) = self.table.get(field) else { return Vec::new() };
@@ -227,7 +275,8 @@ impl<'a> Section<'a> {
         pairs
     }
 
-    fn wrong_type(&self, field: &str, value: &DeValue<'_>, expected: &str, found: &mut Findings) {
+    /// Finds fault with a value of another type than the expected one.
+    pub(super) fn wrong_type(&self, field: &str, value: &DeValue<'_>, expected: &str, found: &mut Findings) {
         keep_texts(value, found);
         found.fault(self.place_of(field), format!("is {}", kind(value)), format!("write {expected}"));
     }
@@ -239,6 +288,18 @@ pub(super) const ID_RULE: &str = "use 1 to 63 letters, digits, dots, hyphens and
 /// Whether a text can be an id.
 pub(super) fn is_id(text: &str) -> bool {
     (1..=63).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+}
+
+/// A span of time as it would be written.
+pub(super) fn spoken(span: Duration) -> String {
+    match span.as_secs() {
+        0 if span.is_zero() => "0s".to_owned(),
+        0 => format!("{span:?}"),
+        _ if span.subsec_nanos() > 0 => format!("{span:?}"),
+        seconds if seconds % 3600 == 0 => format!("{}h", seconds / 3600),
+        seconds if seconds % 60 == 0 && seconds > 60 => format!("{}m", seconds / 60),
+        seconds => format!("{seconds}s"),
+    }
 }
 
 /// A name from the document as it may be shown. One that has not the looks of a field is masked,
@@ -280,8 +341,15 @@ fn kind(value: &DeValue<'_>) -> &'static str {
 fn example(field: &str) -> &'static str {
     match field {
         "keys" => "secret = \"env:NAME\"",
-        "limits" => "model = \"*\", requests_per_minute = 10",
+        "limits" | "model_totals" => "model = \"*\", requests_per_minute = 10",
+        "totals" => "requests_per_day = 1000",
         "projects" => "id = \"team-a\"",
+        "billing_accounts" => "id = \"account-a\", totals = { spend_per_month = 250 }",
+        "prices" => "model = \"*\", input_per_million = 0.3, output_per_million = 2.5",
+        "plans" => "name = \"team\", requests_per_minute = 10",
+        "consumers" => "id = \"someone@example.com\", plan = \"team\"",
+        "hooks" => "name = \"alerts\", events = [\"*\"], url = \"env:NAME\"",
+        "probing" => "enabled = false",
         _ => "name = \"default\"",
     }
 }

@@ -1,18 +1,19 @@
 //! Warnings about a configuration as a whole: nothing in it is wrong, but something may be missing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::assemble::Assembly;
 use super::fault::Findings;
 use super::key_text::is_known_format;
-use crate::catalogue::{Catalogue, Tier};
+use crate::catalogue::{Catalogue, Key, Pool, Project, Strategy, Tier};
 use crate::secret::Secret;
 
 impl Assembly {
-    /// Warns of tiers that are not told, of projects without limits and of unusual keys: of each
-    /// once, however many there are.
+    /// Warns of tiers that are not told, of settings that are not read, of projects without limits
+    /// and of unusual keys: of each once, however many there are.
     pub(super) fn warn_of_the_whole(&self, found: &mut Findings) {
         self.warn_of_untouched_tiers(found);
+        self.warn_of_unread_settings(found);
         warn_of_missing_limits(&self.catalogue, found);
         warn_of_formats(&self.catalogue, found);
     }
@@ -31,16 +32,47 @@ impl Assembly {
     }
 }
 
+impl Assembly {
+    /// Warns of weights and priorities that a pool's strategy does not read, and names one that would.
+    fn warn_of_unread_settings(&self, found: &mut Findings) {
+        for pool in self.catalogue.pools.values() {
+            for (field, read, would) in [
+                ("weight", pool.strategy.reads_weight(), Strategy::Weighted),
+                ("priority", pool.strategy.reads_priority(), Strategy::Priority),
+            ] {
+                let mut unread = self
+                    .key_settings
+                    .iter()
+                    .filter(|setting| !read && setting.field == field && setting.pool == pool.name);
+                let Some(first) = unread.next() else { continue };
+                let more = match unread.count() {
+                    0 => String::new(),
+                    more => format!(" (nor {more} more in this pool)"),
+                };
+                let text = format!(
+                    "is not read{more} by the strategy {} of the pool {}; strategy = \"{would}\" would read it",
+                    pool.strategy, pool.name
+                );
+                found.warn(&first.place, text);
+            }
+        }
+    }
+}
+
 fn warn_of_missing_limits(catalogue: &Catalogue, found: &mut Findings) {
-    let limited: BTreeSet<&str> = catalogue
-        .pools
-        .values()
-        .filter(|pool| !pool.limits.is_empty())
-        .map(|pool| pool.name.as_str())
-        .collect();
+    let by_pool =
+        |pool: &Pool| !(pool.limits.is_empty() && pool.totals.is_empty() && pool.model_totals.is_empty());
+    let by_itself = |project: &Project| !(project.limits.is_empty() && project.totals.is_empty());
+    let by_account = |pool: &Pool, project: &Project| {
+        let account = project.billing_account.as_deref();
+        account.is_some_and(|account| !pool.account_totals(account).is_empty())
+    };
+    let by_keys = |project: &Project| {
+        let limited = |key: &Key| !(key.limits.is_empty() && key.totals.is_empty());
+        !project.keys.is_empty() && project.keys.iter().all(limited)
+    };
     let unlimited = catalogue.projects().filter(|(pool, project)| {
-        let by_keys = !project.keys.is_empty() && project.keys.iter().all(|key| !key.limits.is_empty());
-        !limited.contains(pool.name.as_str()) && project.limits.is_empty() && !by_keys
+        !(by_pool(pool) || by_itself(project) || by_account(pool, project) || by_keys(project))
     });
     let unlimited = unlimited.count();
     if unlimited > 0 {

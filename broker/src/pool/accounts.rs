@@ -104,7 +104,7 @@ pub fn shard_spec(
             mode: Mode::Hard,
         });
         for key in &project.keys {
-            let limits = key.limits_for(quota_model);
+            let limits = pool.key_limits_for(project, key, quota_model);
             if !limits.is_empty() {
                 let id = AccountOf::KeyModel(&key.fingerprint, quota_model).id();
                 spec.accounts.push(AccountSpec {
@@ -113,13 +113,14 @@ pub fn shard_spec(
                     mode: Mode::Hard,
                 });
             }
-            spec.candidates.push(candidate(project, key, quota_model, !limits.is_empty()));
+            spec.candidates.push(candidate(pool, project, key, quota_model, !limits.is_empty()));
         }
     }
     (!spec.candidates.is_empty()).then_some(spec)
 }
 
-fn candidate(project: &Project, key: &Key, quota_model: &str, limited: bool) -> CandidateSpec {
+fn candidate(pool: &Pool, project: &Project, key: &Key, quota_model: &str, limited: bool) -> CandidateSpec {
+    let standing = pool.standing_of(project, key);
     let mut of_limits = vec![AccountOf::ProjectModel(&project.id, quota_model).id()];
     if limited {
         of_limits.push(AccountOf::KeyModel(&key.fingerprint, quota_model).id());
@@ -128,8 +129,8 @@ fn candidate(project: &Project, key: &Key, quota_model: &str, limited: bool) -> 
     of_blocks.extend(project.billing_account.as_deref().map(|account| AccountOf::Billing(account).id()));
     CandidateSpec {
         name: key.id.clone(),
-        class: i64::from(key.priority),
-        step: SCALE / i64::from(key.weight),
+        class: i64::from(standing.class),
+        step: SCALE / i64::from(standing.weight),
         limited: of_limits,
         sparse: of_blocks,
         tag: project.id.clone(),
@@ -152,6 +153,7 @@ fn limit_spec(limit: &Limit) -> LimitSpec {
         Dimension::InputTokens => ledger::Dimension::InputTokens,
         Dimension::TotalTokens => ledger::Dimension::TotalTokens,
         Dimension::InFlight => ledger::Dimension::InFlight,
+        Dimension::Spend => ledger::Dimension::Spend,
     };
     let span = match limit.window {
         Window::Trailing(seconds) => Span::Trailing(i64::from(seconds) * 1000),

@@ -114,7 +114,7 @@ impl Pool {
             ids.extend(project.billing_account.as_deref().map(|account| AccountOf::Billing(account).id()));
             for model in &models {
                 ids.insert(AccountOf::ProjectModel(&project.id, model).id());
-                if !key.limits_for(model).is_empty() {
+                if !self.config.key_limits_for(project, key, model).is_empty() {
                     ids.insert(AccountOf::KeyModel(&key.fingerprint, model).id());
                 }
             }

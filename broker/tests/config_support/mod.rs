@@ -108,3 +108,18 @@ pub(crate) fn key_of<'a>(catalogue: &'a Catalogue, text: &str) -> (&'a Project, 
 pub(crate) fn texts(catalogue: &Catalogue) -> Vec<String> {
     catalogue.keys().map(|(_, key)| key.secret.expose().to_owned()).collect()
 }
+
+/// A file that has one usable key, of the project `team`, and what is given besides.
+pub(crate) fn with_key(text: &str) -> Given {
+    Given::file(&format!("{text}\n[[projects]]\nid = \"team\"\nkeys = [ {{ secret = \"{}\" }} ]\n", key(1)))
+}
+
+/// Each file must have one fault, at a place, that ends as told: `place: problem; fix`.
+#[track_caller]
+pub(crate) fn assert_faults(cases: &[(&str, &str)]) {
+    for (text, expected) in cases {
+        let faults = with_key(text).faults();
+        assert_eq!(faults.len(), 1, "of {text}: {faults:#?}");
+        assert!(faults[0].contains(expected), "of {text}: {} should have {expected}", faults[0]);
+    }
+}

@@ -5,6 +5,7 @@ use std::{process::Command, time::Duration};
 use keybroker_tests::harness::{
     api::{Api, MODEL, ask},
     broker::{BrokerOptions, BrokerProcess, binary},
+    process::wait_until,
 };
 use tempfile::TempDir;
 
@@ -143,4 +144,172 @@ fn an_address_that_is_in_use_is_named_with_its_setting() {
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains(&address) && text.contains("--grpc-addr"), "{text}");
     assert!(text.contains("KEYBROKER_GRPC_ADDR"), "{text}");
+}
+
+/// A fault in a field of each section, and where each is.
+const FAULTY: &str = r#"
+default_plan = "gold"
+
+[[pools]]
+strategy = "best"
+margin_percent = 95
+smooth_bursts = "yes"
+learn_limits = "never"
+totals = { spend_per_day = 2.5, requests_per_day = 0 }
+model_totals = [ { model = "a*b", in_flight = 1 } ]
+
+[[projects]]
+id = "alpha"
+margin_percent = -1
+keys = [ { secret = "test-key-many-faults-1", totals = {} } ]
+
+[[billing_accounts]]
+id = "account-a"
+
+[[prices]]
+model = "some-model"
+input_per_million = -1
+output_per_million = "free"
+
+[[plans]]
+name = "team"
+mode = "medium"
+spend_per_minute = 0
+
+[[consumers]]
+id = "someone else"
+plan = "team"
+
+[[hooks]]
+name = "alerts"
+events = ["everything"]
+url = "mailto:someone"
+format = "xml"
+cooldown = "2d"
+attempts = 0
+
+[probing]
+base_url = "gemini"
+longest = "1s"
+"#;
+
+#[test]
+fn a_fault_in_every_new_section_has_each_named_at_once_with_line_and_field() {
+    let folder = folder();
+    let options = with_file(&folder, FAULTY);
+    let (code, text) = BrokerProcess::run_to_end(&options, PATIENCE).expect("it ends by itself");
+    assert_eq!(code, Some(2), "{text}");
+    let expected = [
+        (2, "default_plan: there is no plan gold"),
+        (5, "pools[0].strategy: is not a strategy"),
+        (6, "pools[0].margin_percent: is out of range"),
+        (7, "pools[0].smooth_bursts: is a text"),
+        (8, "pools[0].learn_limits: is not one of its values"),
+        (9, "pools[0].totals.spend_per_day: counts money"),
+        (9, "pools[0].totals.requests_per_day: is out of range"),
+        (10, "pools[0].model_totals[0].model: is not a model pattern"),
+        (14, "projects[0].margin_percent: is out of range"),
+        (15, "projects[0].keys[0].totals: names no limit"),
+        (17, "billing_accounts[0]: has no `totals`"),
+        (22, "prices[0].input_per_million: is not an amount"),
+        (23, "prices[0].output_per_million: is a text"),
+        (27, "plans[0].mode: is not a mode"),
+        (28, "plans[0].spend_per_minute: is out of range"),
+        (31, "consumers[0].id: is not a valid name"),
+        (36, "hooks[0].events[0]: is not an event"),
+        (37, "hooks[0].url: is not an http or https URL"),
+        (38, "hooks[0].format: is not a format"),
+        (39, "hooks[0].cooldown: is not a duration"),
+        (40, "hooks[0].attempts: is out of range"),
+        (43, "probing.base_url: is not a plain http or https URL"),
+        (44, "probing.longest: is out of range"),
+    ];
+    for (line, fault) in expected {
+        assert!(text.contains(&format!("keys.toml:{line}: {fault}")), "line {line}, {fault}:\n{text}");
+    }
+    assert!(text.contains(&format!("the configuration has {} faults", expected.len())), "{text}");
+    assert!(!text.contains("many-faults-1") && !text.contains("mailto"), "{text}");
+}
+
+#[test]
+fn a_rate_of_consumers_that_is_no_rate_ends_the_broker_with_its_variable_named() {
+    let folder = folder();
+    let options = with_data(&folder)
+        .env("GEMINI_API_KEYS", "test-key-good-1111")
+        .env("KEYBROKER_CONSUMER_RATE_LIMIT", "plenty");
+    let (code, text) = BrokerProcess::run_to_end(&options, PATIENCE).expect("it ends by itself");
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("KEYBROKER_CONSUMER_RATE_LIMIT: is not a rate"), "{text}");
+}
+
+#[test]
+fn a_faulty_hook_keeps_the_old_configuration_and_a_right_one_is_taken_up_though_it_changes_no_lease() {
+    const KEYS: &str = "[[projects]]\nid = \"alpha\"\nkeys = [ { secret = \"test-key-good-1111\" } ]\n";
+    let hook = |url: &str| format!("{KEYS}[[hooks]]\nname = \"alerts\"\nevents = [\"*\"]\nurl = \"{url}\"\n");
+    let folder = folder();
+    let broker = BrokerProcess::start(&with_file(&folder, KEYS)).expect("the keys are enough");
+    let logs = |text: &str| {
+        assert!(wait_until(PATIENCE, || broker.log().contains(text)), "no {text} in:\n{}", broker.log());
+    };
+    let rewrite = |text: &str| {
+        std::fs::write(folder.path().join("keys.toml"), text).expect("the folder can be written");
+    };
+    rewrite(&hook("https//hooks.example.com/hidden-token"));
+    logs("hooks[0].url: is not an http or https URL");
+    logs("the new configuration is not used, the old one stays");
+    rewrite(&hook("https://hooks.example.com/hidden-token"));
+    logs("a new configuration is in place");
+    logs("hook alerts: every event");
+    assert!(!broker.log().contains("hidden-token"), "{}", broker.log());
+}
+
+#[test]
+fn check_says_strategy_totals_plans_prices_hooks_and_probing_and_starts_nothing() {
+    let folder = folder();
+    let file = folder.path().join("keys.toml");
+    let text = r#"
+[[pools]]
+strategy = "weighted"
+totals = { spend_per_month = 10.5 }
+[[prices]]
+input_per_million = 0.3
+output_per_million = 2.5
+[[plans]]
+name = "team"
+mode = "soft"
+requests_per_minute = 5
+[[consumers]]
+id = "ann@example.com"
+plan = "team"
+[[hooks]]
+name = "alerts"
+events = ["pool_exhausted"]
+command = ["/bin/notify", "hidden-token"]
+[[projects]]
+id = "alpha"
+keys = [ { secret = "test-key-good-1111", priority = 3 } ]
+"#;
+    std::fs::write(&file, text).expect("the folder can be written");
+    let output = Command::new(binary("keybroker"))
+        .arg("check")
+        .arg("--config")
+        .arg(&file)
+        .env_clear()
+        .output()
+        .expect("the broker can be run");
+    let (said, warned) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{said}{warned}");
+    for line in [
+        "pool default: weighted, 1 project, 1 key",
+        "all keys together: spend_per_month = 10.5",
+        "plan default (hard, for every one that is not named): requests_per_minute = 20",
+        "plan team (soft, for 1 consumer): requests_per_minute = 5",
+        "prices of *",
+        "hook alerts: pool_exhausted",
+        "disabled keys are probed after 10m",
+    ] {
+        assert!(said.contains(line), "no {line} in:\n{said}");
+    }
+    assert!(warned.contains("priority: is not read by the strategy weighted"), "{warned}");
+    assert!(!said.contains("hidden-token") && !said.contains("good-1111"), "{said}");
 }
