@@ -1,13 +1,14 @@
 //! How a pool of the catalogue stands in the ledger: its accounts, candidates and shards.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use keybroker_proto::v1::Tier as WireTier;
 
 use crate::{
-    catalogue::{self, Dimension, Key, Limit, Pool, Project, Tier, Window},
+    catalogue::{self, Dimension, LearnLimits, Limit, Plan, PlanMode, Pool, Project, Strategy, Tier, Window},
     ledger::{
-        self, AccountSpec, CandidateSpec, LimitSpec, Mode, Order, ShardSpec, Span, UNLIMITED, shard::SCALE,
+        self, AccountSpec, CandidateSpec, CommonSpec, LimitSpec, Mode, Order, ShardSpec, Span, UNLIMITED,
+        shard::SCALE,
     },
 };
 
@@ -22,16 +23,22 @@ const ALWAYS_COUNTED: [LimitSpec; 3] = [
 /// An account by what it stands for. The first letter of an id is its role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccountOf<'a> {
-    /// A key, by its fingerprint: blocks of the key. A new text under the same id starts clean.
+    /// A key, by its fingerprint: its blocks, health and totals. A new text under the same id starts clean.
     Key(&'a str),
     /// The limits of a key for a quota model.
     KeyModel(&'a str, &'a str),
-    /// A project: blocks of the project.
+    /// A project: its blocks and totals.
     Project(&'a str),
     /// A project's quota model: where Google counts.
     ProjectModel(&'a str, &'a str),
-    /// A billing account: blocks of all its projects.
+    /// A billing account: blocks and totals of all its projects.
     Billing(&'a str),
+    /// A quota model in the whole pool: its breaker and totals.
+    Model(&'a str),
+    /// The pool as a whole.
+    Pool,
+    /// Who asks.
+    Consumer(&'a str),
 }
 
 impl AccountOf<'_> {
@@ -43,6 +50,9 @@ impl AccountOf<'_> {
             Self::Project(project) => format!("p/{project}"),
             Self::ProjectModel(project, model) => format!("q/{project}/{model}"),
             Self::Billing(account) => format!("b/{account}"),
+            Self::Model(model) => format!("m/{model}"),
+            Self::Pool => "w/pool".to_owned(),
+            Self::Consumer(consumer) => format!("c/{consumer}"),
         }
     }
 }
@@ -55,6 +65,9 @@ impl<'a> AccountOf<'a> {
             "k" => Self::Key(rest),
             "p" => Self::Project(rest),
             "b" => Self::Billing(rest),
+            "m" => Self::Model(rest),
+            "w" => Self::Pool,
+            "c" => Self::Consumer(rest),
             "q" => rest.split_once('/').map(|(project, model)| Self::ProjectModel(project, model))?,
             "l" => rest.split_once('/').map(|(key, model)| Self::KeyModel(key, model))?,
             _ => return None,
@@ -94,47 +107,105 @@ pub fn shard_spec(
         generation,
         accounts: Vec::new(),
         candidates: Vec::new(),
-        order: Order::Share,
+        order: match pool.strategy {
+            Strategy::RoundRobin | Strategy::Weighted | Strategy::Priority => Order::Share,
+            Strategy::LeastRecentlyUsed => Order::LeastRecent,
+            Strategy::HealthAware => Order::Health,
+            Strategy::LeastUtilized => Order::LeastUtilized,
+        },
     };
+    let mut accounts_seen = HashSet::new();
     for project in pool.projects.iter().filter(|project| serves(project, tier) && !project.keys.is_empty()) {
+        let mode = if pool.learn_limits == LearnLimits::Raise { Mode::Learning } else { Mode::Hard };
         let limits = limits_with_counts(&pool.limits_for(project, quota_model));
-        spec.accounts.push(AccountSpec {
-            id: AccountOf::ProjectModel(&project.id, quota_model).id(),
-            limits,
-            mode: Mode::Hard,
-        });
+        let of_model = AccountOf::ProjectModel(&project.id, quota_model).id();
+        spec.accounts.push(AccountSpec { id: of_model, limits, mode });
         for key in &project.keys {
-            let limits = pool.key_limits_for(project, key, quota_model);
-            if !limits.is_empty() {
-                let id = AccountOf::KeyModel(&key.fingerprint, quota_model).id();
-                spec.accounts.push(AccountSpec {
-                    id,
-                    limits: limits.iter().map(limit_spec).collect(),
-                    mode: Mode::Hard,
-                });
+            let mut all = AccountsOf::new(project, quota_model);
+            all.limited(
+                AccountOf::KeyModel(&key.fingerprint, quota_model),
+                &pool.key_limits_for(project, key, quota_model),
+            );
+            all.limited_or_sparse(AccountOf::Key(&key.fingerprint), &pool.key_totals(project, key));
+            all.limited_or_sparse(AccountOf::Project(&project.id), &pool.project_totals(project));
+            if let Some(account) = &project.billing_account {
+                all.limited_or_sparse(AccountOf::Billing(account), &pool.account_totals(account));
             }
-            spec.candidates.push(candidate(pool, project, key, quota_model, !limits.is_empty()));
+            let standing = pool.standing_of(project, key);
+            // The step of a whole limit; keys of one project fill the same ones, so each takes its part of the
+            // turns. It is fine enough for limits of a hundred million.
+            let siblings =
+                if spec.order == Order::LeastUtilized { 1000 * project.keys.len() as i64 } else { 1 };
+            spec.candidates.push(CandidateSpec {
+                name: key.id.clone(),
+                class: i64::from(standing.class),
+                step: SCALE * siblings / i64::from(standing.weight),
+                limited: all.limited,
+                sparse: all.sparse,
+                tag: project.id.clone(),
+            });
+            spec.accounts.extend(all.specs.into_iter().filter(|spec| accounts_seen.insert(spec.id.clone())));
         }
     }
     (!spec.candidates.is_empty()).then_some(spec)
 }
 
-fn candidate(pool: &Pool, project: &Project, key: &Key, quota_model: &str, limited: bool) -> CandidateSpec {
-    let standing = pool.standing_of(project, key);
-    let mut of_limits = vec![AccountOf::ProjectModel(&project.id, quota_model).id()];
-    if limited {
-        of_limits.push(AccountOf::KeyModel(&key.fingerprint, quota_model).id());
+/// The accounts of a candidate: those with limits, and those that only ever hold a block.
+struct AccountsOf {
+    limited: Vec<String>,
+    sparse: Vec<String>,
+    specs: Vec<AccountSpec>,
+}
+
+impl AccountsOf {
+    fn new(project: &Project, quota_model: &str) -> Self {
+        let of_model = AccountOf::ProjectModel(&project.id, quota_model).id();
+        Self { limited: vec![of_model], sparse: Vec::new(), specs: Vec::new() }
     }
-    let mut of_blocks = vec![AccountOf::Key(&key.fingerprint).id(), AccountOf::Project(&project.id).id()];
-    of_blocks.extend(project.billing_account.as_deref().map(|account| AccountOf::Billing(account).id()));
-    CandidateSpec {
-        name: key.id.clone(),
-        class: i64::from(standing.class),
-        step: SCALE / i64::from(standing.weight),
-        limited: of_limits,
-        sparse: of_blocks,
-        tag: project.id.clone(),
+
+    fn limited(&mut self, account: AccountOf<'_>, limits: &[Limit]) -> bool {
+        if !limits.is_empty() {
+            self.limited.push(account.id());
+            let limits = limits.iter().map(limit_spec).collect();
+            self.specs.push(AccountSpec { id: account.id(), limits, mode: Mode::Hard });
+        }
+        !limits.is_empty()
     }
+
+    fn limited_or_sparse(&mut self, account: AccountOf<'_>, limits: &[Limit]) {
+        if !self.limited(account, limits) {
+            self.sparse.push(account.id());
+        }
+    }
+}
+
+/// The accounts beside those of the keys that a request for a quota model is counted on: the pool's, the
+/// model's, which its breaker blocks too, and the consumer's, if it has a plan.
+pub fn commons(
+    pool: &Pool,
+    quota_model: &str,
+    consumer: &str,
+    plan: Option<&Plan>,
+    generation: i64,
+) -> Vec<CommonSpec> {
+    let spec = |account: AccountOf<'_>, limits: &[Limit]| CommonSpec {
+        id: account.id(),
+        generation,
+        limits: limits.iter().map(limit_spec).collect(),
+        mode: Mode::Hard,
+        passing: false,
+    };
+    let mut specs = Vec::with_capacity(3);
+    let totals = pool.pool_totals();
+    if !totals.is_empty() {
+        specs.push(spec(AccountOf::Pool, &totals));
+    }
+    specs.push(spec(AccountOf::Model(quota_model), &pool.model_totals_for(quota_model)));
+    if let Some(plan) = plan.filter(|plan| !plan.limits.is_empty()) {
+        let mode = if plan.mode == PlanMode::Soft { Mode::Soft } else { Mode::Hard };
+        specs.push(CommonSpec { mode, passing: true, ..spec(AccountOf::Consumer(consumer), &plan.limits) });
+    }
+    specs
 }
 
 fn limits_with_counts(limits: &[Limit]) -> Vec<LimitSpec> {
@@ -197,6 +268,9 @@ pub fn account_name(pool: &catalogue::Pool, id: &str) -> String {
         Some(AccountOf::Project(project)) => format!("project {project}"),
         Some(AccountOf::ProjectModel(project, model)) => format!("project {project}, model {model}"),
         Some(AccountOf::Billing(account)) => format!("billing account {account}"),
+        Some(AccountOf::Model(model)) => format!("model {model}"),
+        Some(AccountOf::Pool) => format!("pool {}", pool.name),
+        Some(AccountOf::Consumer(consumer)) => format!("consumer {consumer}"),
         None => id.to_owned(),
     }
 }
