@@ -10,6 +10,7 @@ pub mod http;
 pub mod lease_id;
 pub mod ledger;
 pub mod pool;
+pub mod registry;
 pub mod reload;
 pub mod secret;
 pub mod serve;
