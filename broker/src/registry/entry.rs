@@ -24,8 +24,9 @@ pub struct RunTimeKey {
     pub billing_account: Option<String>,
     /// Its share among the keys of equal priority.
     pub weight: u32,
-    /// Its class.
-    pub priority: u8,
+    /// Its class, if it has one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u8>,
     /// What the operator notes about it.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -45,6 +46,9 @@ pub struct RunTimeKey {
 pub struct RunTimePool {
     /// Its name.
     pub name: String,
+    /// In which order its keys are leased, by the strategy's name in the configuration.
+    #[serde(default)]
+    pub strategy: String,
     /// How long after a grant a request may still be sent, in milliseconds.
     pub send_within_ms: u64,
     /// How long a lease lives, in milliseconds.
