@@ -37,7 +37,7 @@ pub(super) fn key(id: &str) -> RunTimeKey {
         tier: Tier::Free,
         billing_account: Some("account".to_owned()),
         weight: 2,
-        priority: 1,
+        priority: Some(1),
         labels: BTreeMap::from([("team".to_owned(), "ä \"quoted\"\n".to_owned())]),
         limits: vec![WrittenRule {
             model: "*".to_owned(),
@@ -80,6 +80,7 @@ async fn what_is_written_is_read_back_with_its_times(registry: &dyn Registry) {
     let empty = now(registry).await;
     let pool = RunTimePool {
         name: "batch".to_owned(),
+        strategy: "weighted".to_owned(),
         send_within_ms: 2000,
         lease_ttl_ms: 30_000,
         limits: key("a1").limits,
