@@ -1,18 +1,25 @@
 //! All pools of a broker, and how a new configuration takes their place.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     sync::{Arc, RwLock},
 };
 
-use tokio::sync::{Mutex, watch};
+use tokio::{
+    sync::{Mutex, watch},
+    time::Instant,
+};
 
 use crate::{
     catalogue::{Catalogue, DEFAULT_POOL},
     lease_id::LeaseNames,
     ledger::{Ledger, LedgerError},
-    pool::{Pool, Stats},
+    pool::{AcquireError, Grant, Pool, Stats, Wish},
+    secret::Secret,
 };
+
+/// How many texts of keys that are leased no more are kept out of logs.
+const MOST_FORMER: usize = 1000;
 
 /// A broker: pools over one ledger.
 pub struct Broker {
@@ -20,6 +27,7 @@ pub struct Broker {
     names: Arc<LeaseNames>,
     state: RwLock<Arc<State>>,
     changing: Mutex<()>,
+    changed: watch::Sender<()>,
     draining: watch::Sender<bool>,
 }
 
@@ -28,6 +36,9 @@ struct State {
     catalogue: Catalogue,
     pools: BTreeMap<String, Arc<Pool>>,
     stats: BTreeMap<String, Arc<Stats>>,
+    // Pools that are gone: nothing is leased from them, and leases of them can still be reported.
+    former_pools: BTreeMap<String, Arc<Pool>>,
+    former_secrets: Vec<Secret>,
 }
 
 impl Broker {
@@ -41,6 +52,7 @@ impl Broker {
             names: Arc::default(),
             state: RwLock::default(),
             changing: Mutex::default(),
+            changed: watch::Sender::new(()),
             draining: watch::Sender::new(false),
         };
         broker.change(catalogue).await?;
@@ -56,7 +68,12 @@ impl Broker {
         let _changing = self.changing.lock().await;
         let old = self.state();
         let digest = catalogue.digest();
-        let mut state = State { catalogue: catalogue.clone(), stats: old.stats.clone(), ..State::default() };
+        let mut state = State {
+            catalogue: catalogue.clone(),
+            stats: old.stats.clone(),
+            former_secrets: former_secrets(&old, &catalogue),
+            ..State::default()
+        };
         for (name, config) in &catalogue.pools {
             let kept = old.pools.get(name).filter(|_| old.catalogue.digest() == digest);
             let pool = match kept {
@@ -64,18 +81,54 @@ impl Broker {
                 None => {
                     let stats = state.stats.entry(name.clone()).or_default().clone();
                     let ledger = self.ledger.clone();
-                    Arc::new(Pool::open(config.clone(), &digest, ledger, self.names.clone(), stats).await?)
+                    let pool = Pool::open(config.clone(), &digest, ledger, self.names.clone(), stats).await?;
+                    Arc::new(pool.with_former(state.former_secrets.clone()))
                 }
             };
             state.pools.insert(name.clone(), pool);
         }
+        let known = old.former_pools.iter().chain(&old.pools);
+        let gone = known.filter(|(name, _)| !state.pools.contains_key(*name));
+        state.former_pools = gone.map(|(name, pool)| (name.clone(), pool.clone())).collect();
         *self.state.write().expect("no holder of this lock panics") = Arc::new(state);
+        self.changed.send_replace(());
         Ok(())
+    }
+
+    /// Takes a lease from a pool; nothing if there is no such pool. Whoever waits while the catalogue
+    /// changes goes on waiting for a key of the new one.
+    pub async fn acquire(&self, pool: &str, wish: &Wish) -> Option<Result<Grant, AcquireError>> {
+        if wish.wait.is_zero() {
+            return Some(self.pool(pool)?.acquire(wish, self.drained()).await);
+        }
+        let started = Instant::now();
+        let mut waited = std::time::Duration::ZERO;
+        loop {
+            let mut changed = self.changed.subscribe();
+            let pool = self.pool(pool)?;
+            let wish = Wish { wait: wish.wait.saturating_sub(waited), ..wish.clone() };
+            tokio::select! {
+                biased;
+                answer = pool.acquire(&wish, self.drained()) => {
+                    // The time to send within is counted from the sending of Acquire.
+                    let from_the_start = |grant: Grant| Grant { send_within: waited + grant.send_within, ..grant };
+                    return Some(answer.map(from_the_start));
+                }
+                // The sender lives as long as the broker.
+                _ = changed.changed() => waited = started.elapsed(),
+            }
+        }
     }
 
     /// The pool with that name; the default pool if it is empty.
     pub fn pool(&self, name: &str) -> Option<Arc<Pool>> {
         self.state().pools.get(pool_name(name)).cloned()
+    }
+
+    /// The pool with that name, also if it is gone: leases of it can still be reported.
+    pub fn pool_of_lease(&self, name: &str) -> Option<Arc<Pool>> {
+        let state = self.state();
+        state.pools.get(name).or_else(|| state.former_pools.get(name)).cloned()
     }
 
     /// The names of all pools.
@@ -91,11 +144,6 @@ impl Broker {
     /// The digest of the catalogue in place.
     pub fn digest(&self) -> String {
         self.state().catalogue.digest()
-    }
-
-    /// Whether a catalogue is the one in place, in all that it says: more than its digest covers.
-    pub fn stands(&self, catalogue: &Catalogue) -> bool {
-        self.state().catalogue == *catalogue
     }
 
     /// From now on nothing more is leased; reports are still taken.
@@ -131,6 +179,16 @@ impl Broker {
     fn state(&self) -> Arc<State> {
         self.state.read().expect("no holder of this lock panics").clone()
     }
+}
+
+/// Texts of keys that the new catalogue has no more.
+fn former_secrets(old: &State, new: &Catalogue) -> Vec<Secret> {
+    let standing: HashSet<&str> = new.keys().map(|(_, key)| key.fingerprint.as_str()).collect();
+    let gone = old.catalogue.keys().filter(|(_, key)| !standing.contains(key.fingerprint.as_str()));
+    let gone: Vec<Secret> = gone.map(|(_, key)| key.secret.clone()).collect();
+    let known = old.former_secrets.iter().filter(|known| !gone.contains(known)).cloned();
+    // The latest stand first: leases of theirs are the likeliest to be still out.
+    gone.iter().cloned().chain(known).take(MOST_FORMER).collect()
 }
 
 /// The pool meant by a name that may be empty.

@@ -5,6 +5,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::operate::{AuditArgs, KeysArgs, PoolsArgs};
+
 /// Leases Gemini API keys to a fleet of workers that share one quota exactly.
 #[derive(Debug, Parser)]
 #[command(name = "keybroker", version, about, after_help = EXAMPLES)]
@@ -19,6 +21,8 @@ Examples:
   GEMINI_API_KEYS=key-one,key-two keybroker serve
   keybroker serve --config keybroker.toml --redis-url redis://127.0.0.1:6379
   keybroker check --config keybroker.toml
+  keybroker keys list
+  keybroker keys add --project team-a --secret-file new.key
   keybroker completions bash > /etc/bash_completion.d/keybroker
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.";
@@ -30,6 +34,14 @@ pub enum Command {
     Serve(ServeArgs),
     /// Read the configuration, say what was understood, and start nothing
     Check(ConfigArgs),
+    /// List, add and remove keys while brokers run
+    Keys(KeysArgs),
+    /// List pools
+    Pools(PoolsArgs),
+    /// List who changed what, the newest first
+    Audit(AuditArgs),
+    /// Print a new master key, under which key texts are sealed
+    GenerateMasterKey,
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -57,9 +69,17 @@ Keys of one Google Cloud project share one quota: say which belong together in t
 file. A key without a project counts as a project of its own.
   KEYBROKER_CONSUMER_RATE_LIMIT (20)     requests per minute of each consumer that requests name, or off";
 
+const SERVE_VARIABLES: &str = "\
+Keys can be created while brokers run, once each of them has the same master key:
+  KEYBROKER_MASTER_KEY                   32 bytes in base64 or hex, or file:PATH; keybroker
+                                         generate-master-key prints a new one
+  KEYBROKER_MASTER_KEY_OLD               former ones, separated by commas: they open what was
+                                         sealed under them, and seal nothing
+keybroker check --help names the variables that keys are read from.";
+
 /// How to serve.
 #[derive(Debug, Args)]
-#[command(after_help = KEY_VARIABLES)]
+#[command(after_help = SERVE_VARIABLES)]
 pub struct ServeArgs {
     /// Where the configuration is.
     #[command(flatten)]

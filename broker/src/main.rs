@@ -6,6 +6,8 @@ use clap::{CommandFactory, Parser};
 use keybroker::{
     cli::{Cli, Command, ConfigArgs},
     config::{self, Sources},
+    operate,
+    registry::seal,
     serve,
 };
 
@@ -16,6 +18,13 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(args) => serve::serve(&args),
         Command::Check(args) => check(&args),
+        Command::Keys(args) => operate::keys(args),
+        Command::Pools(args) => operate::pools(args),
+        Command::Audit(args) => operate::audit(args),
+        Command::GenerateMasterKey => {
+            let _ = writeln!(std::io::stdout(), "{}", *seal::generate_master_key());
+            ExitCode::SUCCESS
+        }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "keybroker", &mut std::io::stdout());
             ExitCode::SUCCESS

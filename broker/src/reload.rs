@@ -10,8 +10,8 @@ use std::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    broker::Broker,
     config::{self, Sources},
+    fleet::Fleet,
 };
 
 /// How often the files are looked at.
@@ -22,7 +22,7 @@ pub type Stamps = Vec<Option<(SystemTime, u64)>>;
 
 /// Watches until it is dropped. `seen` is how the files stood right after they were read: what
 /// changed since then, while the broker started, is news.
-pub async fn watch(broker: Arc<Broker>, config: Option<PathBuf>, files: Vec<PathBuf>, seen: Stamps) {
+pub async fn watch(fleet: Arc<Fleet>, config: Option<PathBuf>, files: Vec<PathBuf>, seen: Stamps) {
     let (mut files, mut seen) = (files, seen);
     let Ok(mut hangup) = signal(SignalKind::hangup()) else {
         tracing::warn!(
@@ -41,7 +41,7 @@ pub async fn watch(broker: Arc<Broker>, config: Option<PathBuf>, files: Vec<Path
             continue;
         }
         seen = now;
-        if let Some(read) = reload(&broker, config.clone()).await {
+        if let Some(read) = reload(&fleet, config.clone()).await {
             // The same files keep the stamps from before they were read.
             if read != files {
                 files = read;
@@ -51,7 +51,7 @@ pub async fn watch(broker: Arc<Broker>, config: Option<PathBuf>, files: Vec<Path
     }
 }
 
-async fn reload(broker: &Broker, config: Option<PathBuf>) -> Option<Vec<PathBuf>> {
+async fn reload(fleet: &Fleet, config: Option<PathBuf>) -> Option<Vec<PathBuf>> {
     let loaded = match config::load(&Sources::of_process(config)) {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -62,12 +62,12 @@ async fn reload(broker: &Broker, config: Option<PathBuf>) -> Option<Vec<PathBuf>
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    if broker.stands(&loaded.catalogue) {
+    if fleet.stands(&loaded.catalogue) {
         tracing::info!("the configuration was read again and means the same");
         return Some(loaded.files);
     }
     let summary = config::summary(&loaded.catalogue);
-    if let Err(error) = broker.change(loaded.catalogue).await {
+    if let Err(error) = fleet.configure(loaded.catalogue).await {
         tracing::error!(%error, "the new configuration is not used, the old one stays");
         return None;
     }

@@ -12,14 +12,15 @@ use tokio::{net::TcpListener, signal::unix::SignalKind};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    broker::Broker,
     cli::{DataSync, LogFormat, ServeArgs},
     config::{self, Loaded, Sources},
+    fleet::Fleet,
     ledger::{
         Ledger, LedgerError,
         embedded::{EmbeddedLedger, Reach},
         redis::RedisLedger,
     },
+    registry::{Registry, RegistryError, embedded::EmbeddedRegistry, redis::RedisRegistry, seal::MasterKeys},
     reload,
     server::{self, Listeners},
 };
@@ -55,36 +56,45 @@ impl Failure {
 fn try_serve(args: &ServeArgs) -> Result<(), Failure> {
     start_logging(args)?;
     let loaded = config::load(&Sources::of_process(args.config.config.clone())).map_err(Failure::usage)?;
+    let master_keys = MasterKeys::read(Sources::of_process(None).env).map_err(Failure::usage)?;
     let seen = reload::stamps(&loaded.files);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::failed)?;
-    let outcome = runtime.block_on(run(args, loaded, seen));
+    let outcome = runtime.block_on(run(args, loaded, master_keys, seen));
     // What is still waiting for Redis would hold the process up.
     runtime.shutdown_timeout(Duration::from_millis(100));
     outcome
 }
 
-async fn run(args: &ServeArgs, loaded: Loaded, seen: reload::Stamps) -> Result<(), Failure> {
+async fn run(
+    args: &ServeArgs,
+    loaded: Loaded,
+    master_keys: Option<MasterKeys>,
+    seen: reload::Stamps,
+) -> Result<(), Failure> {
     let listeners = Listeners {
         grpc: bind(args.grpc_addr, "--grpc-addr or KEYBROKER_GRPC_ADDR").await?,
         http: bind(args.http_addr, "--http-addr or KEYBROKER_HTTP_ADDR").await?,
     };
     let ledger = open_ledger(args).await.map_err(Failure::failed)?;
+    let registry = open_registry(args).map_err(Failure::failed)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
     for line in config::summary(&loaded.catalogue) {
         tracing::info!("{line}");
     }
-    let broker = Broker::open(ledger, loaded.catalogue).await.map_err(Failure::failed)?;
-    let broker = Arc::new(broker);
+    let fleet = Fleet::open(ledger, registry, master_keys, loaded.catalogue).await;
+    let fleet = Arc::new(fleet.map_err(Failure::failed)?);
     let grpc = listeners.grpc.local_addr().map_err(Failure::failed)?;
     let http = listeners.http.local_addr().map_err(Failure::failed)?;
     let reloading =
-        tokio::spawn(reload::watch(broker.clone(), args.config.config.clone(), loaded.files, seen));
+        tokio::spawn(reload::watch(fleet.clone(), args.config.config.clone(), loaded.files, seen));
+    let following = tokio::spawn(fleet.clone().watch());
     tracing::info!(%grpc, %http, "serving");
-    let outcome = server::run(broker, listeners, stop_signal()?, args.drain_grace).await;
+    let outcome = server::run(fleet, listeners, stop_signal()?, args.drain_grace).await;
     reloading.abort();
+    following.abort();
     outcome.map_err(Failure::failed)?;
     tracing::info!("stopped");
     Ok(())
@@ -132,7 +142,7 @@ async fn open_ledger(args: &ServeArgs) -> Result<Arc<dyn Ledger>, LedgerError> {
         tracing::info!("the ledger is on Redis, shared with all brokers there");
         return Ok(Arc::new(ledger));
     }
-    let folder = args.data_dir.clone().unwrap_or_else(default_data_dir);
+    let folder = data_dir(args);
     let reach = match args.data_sync {
         DataSync::System => Reach::System,
         DataSync::Disk => Reach::Disk,
@@ -140,6 +150,18 @@ async fn open_ledger(args: &ServeArgs) -> Result<Arc<dyn Ledger>, LedgerError> {
     let ledger = EmbeddedLedger::open(&folder, reach)?;
     tracing::info!(folder = %folder.display(), "the ledger is embedded, for this broker alone");
     Ok(Arc::new(ledger))
+}
+
+/// The registry lies where the ledger does.
+fn open_registry(args: &ServeArgs) -> Result<Arc<dyn Registry>, RegistryError> {
+    Ok(match &args.redis_url {
+        Some(url) => Arc::new(RedisRegistry::new(url, REDIS_DEADLINE)?),
+        None => Arc::new(EmbeddedRegistry::open(&data_dir(args))?),
+    })
+}
+
+fn data_dir(args: &ServeArgs) -> PathBuf {
+    args.data_dir.clone().unwrap_or_else(default_data_dir)
 }
 
 fn default_data_dir() -> PathBuf {

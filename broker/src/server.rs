@@ -10,7 +10,7 @@ use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tonic::transport::{Server, server::TcpIncoming};
 
 use crate::{
-    broker::Broker,
+    fleet::Fleet,
     grpc::{AdminService, KeyBrokerService},
     http,
 };
@@ -26,17 +26,18 @@ pub struct Listeners {
     pub http: TcpListener,
 }
 
-/// Serves until `stop` resolves; then leases nothing more, lets calls under way finish and
+/// Serves a broker of the fleet until `stop` resolves; then leases nothing more, lets calls under way finish and
 /// returns, at the latest after `grace`.
 ///
 /// # Errors
 /// If a server fails.
 pub async fn run(
-    broker: Arc<Broker>,
+    fleet: Arc<Fleet>,
     listeners: Listeners,
     stop: impl Future<Output = ()>,
     grace: Duration,
 ) -> io::Result<()> {
+    let broker = fleet.broker().clone();
     let (stopping, stopped) = watch::channel(false);
     let until_stopped = |mut stopped: watch::Receiver<bool>| async move {
         // The sender outlives the servers.
@@ -51,10 +52,11 @@ pub async fn run(
         .map_err(io::Error::other)?;
     let key_broker = KeyBrokerServer::new(KeyBrokerService::new(broker.clone()))
         .max_decoding_message_size(LARGEST_REQUEST);
+    let admin = AdminServer::new(AdminService::new(fleet)).max_decoding_message_size(LARGEST_REQUEST);
     let grpc = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .add_service(key_broker)
-        .add_service(AdminServer::new(AdminService::new(broker.clone())))
+        .add_service(admin)
         .add_service(health_service)
         .add_service(reflection)
         .serve_with_incoming_shutdown(

@@ -39,6 +39,9 @@ pub struct Pool {
     pub learn_limits: LearnLimits,
     /// The limits of every project of the pool that does not name its own.
     pub limits: Vec<LimitRule>,
+    /// Limits for the projects of one tier that do not name their own. Those of the configuration's
+    /// projects hold them already; projects that come at run time are given them.
+    pub tier_limits: Vec<(Tier, LimitRule)>,
     /// Limits of all its keys and models together.
     pub totals: Vec<Limit>,
     /// Limits of each model by itself over all projects of the pool.
@@ -137,6 +140,7 @@ impl Pool {
             smooth_bursts: false,
             learn_limits: LearnLimits::default(),
             limits: Vec::new(),
+            tier_limits: Vec::new(),
             totals: Vec::new(),
             model_totals: Vec::new(),
             billing_accounts: Vec::new(),

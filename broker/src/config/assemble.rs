@@ -85,6 +85,8 @@ impl Assembly {
         let WrittenPool { mut pool, strategy, limits, .. } = written;
         let untiered = limits.iter().filter(|limit| limit.tier.is_none());
         pool.limits = untiered.map(|limit| limit.rule.clone()).collect();
+        pool.tier_limits =
+            limits.iter().filter_map(|limit| Some((limit.tier?, limit.rule.clone()))).collect();
         let name = pool.name.clone();
         if strategy {
             self.strategies.insert(name.clone());

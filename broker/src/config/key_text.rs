@@ -18,7 +18,7 @@ const LARGEST_FILE: u64 = 8 << 20;
 
 /// Why a text cannot be a key, or nothing if it can. Formats are not judged here: Google has
 /// changed them before.
-pub(super) fn malformed(text: &str) -> Option<&'static str> {
+pub(crate) fn malformed(text: &str) -> Option<&'static str> {
     if text.chars().any(|c| c.is_control() && !c.is_whitespace()) {
         Some("has a control character in it")
     } else if text.chars().any(char::is_whitespace) {
@@ -47,7 +47,7 @@ pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
 
 /// Whether a key has one of the formats that Google is known to give out: `AIza` and 35
 /// characters, or `AQ.` and about 50.
-pub(super) fn is_known_format(text: &str) -> bool {
+pub(crate) fn is_known_format(text: &str) -> bool {
     let rest_within = |mark: &str, lengths: std::ops::RangeInclusive<usize>| {
         text.strip_prefix(mark).is_some_and(|rest| {
             lengths.contains(&rest.len())

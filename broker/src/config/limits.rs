@@ -8,7 +8,7 @@ use super::section::Section;
 use crate::catalogue::{Dimension, LARGEST_AMOUNT, Limit, LimitRule, ModelPattern, Tier, Window};
 
 /// Every limit that can be written, by its field.
-const FIELDS: [(&str, Dimension, Window); 21] = [
+pub(crate) const FIELDS: [(&str, Dimension, Window); 21] = [
     ("requests_per_second", Dimension::Requests, Window::Trailing(1)),
     ("requests_per_minute", Dimension::Requests, Window::Trailing(60)),
     ("requests_per_10_minutes", Dimension::Requests, Window::Trailing(600)),
@@ -33,9 +33,9 @@ const FIELDS: [(&str, Dimension, Window); 21] = [
 ];
 
 /// A rule of a pool, which may be for the projects of one tier alone.
-pub(super) struct PoolRule {
-    pub(super) tier: Option<Tier>,
-    pub(super) rule: LimitRule,
+pub(crate) struct PoolRule {
+    pub(crate) tier: Option<Tier>,
+    pub(crate) rule: LimitRule,
 }
 
 /// The names of all limits, and of what else a section has.
@@ -152,7 +152,7 @@ pub(super) fn read_tier(section: &Section<'_>, found: &mut Findings) -> Option<T
 /// A tier's rule stands before one for every tier, so it cannot stay among the pool's. It is
 /// left out where the project names the same measure for every model it is for; where the
 /// project is narrower the more specific rule wins by itself, since patterns are nested or disjoint.
-pub(super) fn with_tier_defaults(own: Vec<LimitRule>, pool: &[PoolRule], tier: Tier) -> Vec<LimitRule> {
+pub(crate) fn with_tier_defaults(own: Vec<LimitRule>, pool: &[PoolRule], tier: Tier) -> Vec<LimitRule> {
     let mut rules = own.clone();
     for PoolRule { rule, .. } in pool.iter().filter(|default| default.tier == Some(tier)) {
         let overruled = |limit: &Limit| {

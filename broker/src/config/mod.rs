@@ -6,7 +6,8 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use crate::catalogue::Catalogue;
+use crate::catalogue::{Catalogue, DEFAULT_POOL, Pool};
+use crate::registry::seal::MASTER_KEY;
 
 mod assemble;
 mod cleaner;
@@ -27,6 +28,12 @@ mod whole;
 
 pub use fault::{ConfigError, Fault, Warning};
 pub use summary::summary;
+
+// The same rules hold for what is given at run time.
+pub(crate) use key_text::{is_known_format, malformed};
+pub(crate) use limits::{FIELDS as LIMIT_FIELDS, PoolRule, with_tier_defaults};
+pub(crate) use nearest::nearest;
+pub(crate) use section::{ID_RULE, is_id};
 
 use assemble::Assembly;
 use fault::Findings;
@@ -106,7 +113,14 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
     if found.faultless() {
         assembly.warn_of_the_whole(&mut found);
         if assembly.catalogue.keys().next().is_none() {
-            report_no_keys(file.as_deref(), environment.looked_at, &mut found);
+            if (sources.env)(MASTER_KEY).is_some_and(|text| !text.trim().is_empty()) {
+                let pools = &mut assembly.catalogue.pools;
+                pools.entry(DEFAULT_POOL.to_owned()).or_insert_with(|| Pool::new(DEFAULT_POOL));
+                let text = "none is configured; as there is a master key, keys can be created at run time";
+                found.warn("keys", text);
+            } else {
+                report_no_keys(file.as_deref(), environment.looked_at, &mut found);
+            }
         }
     }
     let warnings = found.finish()?;

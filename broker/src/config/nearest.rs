@@ -2,7 +2,7 @@
 
 /// The known name closest to a mistaken one, if it is close enough to be worth suggesting: at
 /// most a third of its letters differ. Case does not count, nor does `-` for `_`.
-pub(super) fn nearest<'a>(mistaken: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(mistaken: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // A longer text is no slip of the finger, and comparing it would cost time.
     if mistaken.len() > 64 {
         return None;

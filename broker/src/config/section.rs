@@ -283,10 +283,10 @@ impl<'a> Section<'a> {
 }
 
 /// What an id may be, as a fix.
-pub(super) const ID_RULE: &str = "use 1 to 63 letters, digits, dots, hyphens and underscores";
+pub(crate) const ID_RULE: &str = "use 1 to 63 letters, digits, dots, hyphens and underscores";
 
 /// Whether a text can be an id.
-pub(super) fn is_id(text: &str) -> bool {
+pub(crate) fn is_id(text: &str) -> bool {
     (1..=63).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
 }
 

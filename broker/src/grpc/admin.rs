@@ -1,34 +1,226 @@
 //! The service `keybroker.v1.Admin`.
 
+mod convert;
+mod fields;
+mod page;
+mod request;
+
 use std::sync::Arc;
 
 use keybroker_proto::v1::{
-    BrokerCounters, Cooldown, InspectPoolRequest, InspectPoolResponse, KeyStatus, LimitStatus,
-    Tier as WireTier, admin_server::Admin,
+    BrokerCounters, Cooldown, CreateKeyRequest, CreatePoolRequest, DeleteKeyRequest, DeletePoolRequest,
+    DisableKeyRequest, DrainKeyRequest, EnableKeyRequest, GetKeyRequest, GetPoolRequest, ImportKeysRequest,
+    ImportKeysResponse, InspectPoolRequest, InspectPoolResponse, Key, KeyStatus, LimitStatus,
+    ListAuditRecordsRequest, ListAuditRecordsResponse, ListKeysRequest, ListKeysResponse, ListPoolsRequest,
+    ListPoolsResponse, Pool, ResetCooldownsRequest, ResetCooldownsResponse, Tier as WireTier,
+    UpdateKeyRequest, UpdatePoolRequest, admin_server::Admin,
 };
 use tonic::{Request, Response, Status};
 
-use super::{convert::timestamp, status};
+use self::{
+    page::Page,
+    request::{key_name, parent, pool_name_of, who},
+};
+use super::{check::Faults, convert::timestamp, status};
 use crate::{
     broker::{Broker, pool_name},
     catalogue::Tier,
+    fleet::{Drain, Fleet, FleetError, Import},
     pool::{CooldownView, KeyView, LimitView},
 };
 
-/// Looks into the ledger.
+/// Manages keys and pools, and looks into the ledger.
 pub struct AdminService {
+    fleet: Arc<Fleet>,
     broker: Arc<Broker>,
 }
 
 impl AdminService {
-    /// The service of that broker.
-    pub fn new(broker: Arc<Broker>) -> Self {
-        Self { broker }
+    /// The service of that fleet.
+    pub fn new(fleet: Arc<Fleet>) -> Self {
+        Self { broker: fleet.broker().clone(), fleet }
     }
+}
+
+/// An answer of the fleet as one of gRPC.
+fn answer<T, W>(outcome: Result<T, FleetError>, convert: impl FnOnce(T) -> W) -> Result<Response<W>, Status> {
+    outcome.map(|answer| Response::new(convert(answer))).map_err(|error| status::of_fleet(&error))
 }
 
 #[tonic::async_trait]
 impl Admin for AdminService {
+    async fn list_keys(
+        &self,
+        request: Request<ListKeysRequest>,
+    ) -> Result<Response<ListKeysResponse>, Status> {
+        let request = request.into_inner();
+        let mut faults = Faults::default();
+        let pool = parent(&request.parent, &mut faults);
+        let page = Page::read("keys", request.page_size, &request.page_token, &mut faults);
+        faults.into_result()?;
+        let keys = self.fleet.keys(pool.filter(|pool| *pool != "-")).await;
+        answer(keys, |keys| {
+            let (keys, next_page_token) = page.of(keys, |key| key.resource());
+            ListKeysResponse { keys: keys.into_iter().map(convert::key).collect(), next_page_token }
+        })
+    }
+
+    async fn get_key(&self, request: Request<GetKeyRequest>) -> Result<Response<Key>, Status> {
+        let (pool, id) = key_name("name", &request.get_ref().name)?;
+        answer(self.fleet.key(pool, id).await, convert::key)
+    }
+
+    async fn create_key(&self, request: Request<CreateKeyRequest>) -> Result<Response<Key>, Status> {
+        let who = who(&request)?;
+        let request = request.into_inner();
+        let mut faults = Faults::default();
+        let pool = parent(&request.parent, &mut faults).map(str::to_owned);
+        if pool.as_deref() == Some("-") {
+            faults.add("parent", "names all pools; name one, such as pools/default");
+        }
+        let fields = fields::that_are_set(request.key.unwrap_or_default(), "key", &mut faults);
+        faults.into_result()?;
+        let pool = pool.unwrap_or_default();
+        answer(self.fleet.create_key(&pool, &request.key_id, &fields, &who).await, convert::key)
+    }
+
+    async fn update_key(&self, request: Request<UpdateKeyRequest>) -> Result<Response<Key>, Status> {
+        let who = who(&request)?;
+        let request = request.into_inner();
+        let key = request.key.unwrap_or_default();
+        let (name, etag) = (key.name.clone(), key.etag.clone());
+        let (pool, id) = key_name("key.name", &name)?;
+        let mut faults = Faults::default();
+        let fields = fields::of_mask(key, request.update_mask.as_ref(), &mut faults);
+        faults.into_result()?;
+        answer(self.fleet.update_key(pool, id, &etag, &fields, &who).await, convert::key)
+    }
+
+    async fn delete_key(&self, request: Request<DeleteKeyRequest>) -> Result<Response<()>, Status> {
+        let who = who(&request)?;
+        let request = request.into_inner();
+        let (pool, id) = key_name("name", &request.name)?;
+        answer(self.fleet.delete_key(pool, id, &request.etag, &who).await, |()| ())
+    }
+
+    async fn import_keys(
+        &self,
+        request: Request<ImportKeysRequest>,
+    ) -> Result<Response<ImportKeysResponse>, Status> {
+        let who = who(&request)?;
+        let request = request.into_inner();
+        let mut faults = Faults::default();
+        let pool = parent(&request.parent, &mut faults).map(str::to_owned);
+        let format = fields::import_format(request.format, &mut faults);
+        let defaults = request.defaults.unwrap_or_default();
+        let defaults = fields::that_are_set(defaults, "defaults", &mut faults);
+        faults.into_result()?;
+        let data = secrecy::zeroize::Zeroizing::new(request.data);
+        let import = Import {
+            pool: pool.as_deref().unwrap_or_default(),
+            data: &data,
+            format,
+            defaults,
+            validate_only: request.validate_only,
+        };
+        answer(self.fleet.import_keys(&import, &who).await, convert::imported)
+    }
+
+    async fn enable_key(&self, request: Request<EnableKeyRequest>) -> Result<Response<Key>, Status> {
+        let who = who(&request)?;
+        let request = request.into_inner();
+        let (pool, id) = key_name("name", &request.name)?;
+        answer(self.fleet.enable_key(pool, id, &request.etag, &who).await, convert::key)
+    }
+
+    async fn disable_key(&self, request: Request<DisableKeyRequest>) -> Result<Response<Key>, Status> {
+        let who = who(&request)?;
+        let request = request.into_inner();
+        let (pool, id) = key_name("name", &request.name)?;
+        answer(self.fleet.disable_key(pool, id, &request.etag, &request.reason, &who).await, convert::key)
+    }
+
+    async fn drain_key(&self, request: Request<DrainKeyRequest>) -> Result<Response<Key>, Status> {
+        let who = who(&request)?;
+        let request = request.into_inner();
+        let (pool, id) = key_name("name", &request.name)?;
+        let drain = Drain { reason: request.reason, remove_when_drained: request.remove_when_drained };
+        answer(self.fleet.drain_key(pool, id, &request.etag, &drain, &who).await, convert::key)
+    }
+
+    async fn list_pools(
+        &self,
+        request: Request<ListPoolsRequest>,
+    ) -> Result<Response<ListPoolsResponse>, Status> {
+        let request = request.into_inner();
+        let mut faults = Faults::default();
+        let page = Page::read("pools", request.page_size, &request.page_token, &mut faults);
+        faults.into_result()?;
+        answer(self.fleet.pools().await, |pools| {
+            let (pools, next_page_token) = page.of(pools, |pool| pool.name.clone());
+            ListPoolsResponse { pools: pools.into_iter().map(convert::pool).collect(), next_page_token }
+        })
+    }
+
+    async fn get_pool(&self, request: Request<GetPoolRequest>) -> Result<Response<Pool>, Status> {
+        let name = pool_name_of("name", &request.get_ref().name)?;
+        answer(self.fleet.pool(name).await, convert::pool)
+    }
+
+    async fn create_pool(&self, request: Request<CreatePoolRequest>) -> Result<Response<Pool>, Status> {
+        let who = who(&request)?;
+        let request = request.into_inner();
+        let mut faults = Faults::default();
+        let fields = fields::of_pool(&request.pool.unwrap_or_default(), None, &mut faults);
+        faults.into_result()?;
+        answer(self.fleet.create_pool(&request.pool_id, &fields, &who).await, convert::pool)
+    }
+
+    async fn update_pool(&self, request: Request<UpdatePoolRequest>) -> Result<Response<Pool>, Status> {
+        let who = who(&request)?;
+        let request = request.into_inner();
+        let pool = request.pool.unwrap_or_default();
+        let name = pool_name_of("pool.name", &pool.name)?;
+        let mut faults = Faults::default();
+        let fields = fields::of_pool(&pool, request.update_mask.as_ref(), &mut faults);
+        faults.into_result()?;
+        answer(self.fleet.update_pool(name, &pool.etag, &fields, &who).await, convert::pool)
+    }
+
+    async fn delete_pool(&self, request: Request<DeletePoolRequest>) -> Result<Response<()>, Status> {
+        let who = who(&request)?;
+        let request = request.into_inner();
+        let name = pool_name_of("name", &request.name)?;
+        answer(self.fleet.delete_pool(name, &request.etag, request.force, &who).await, |()| ())
+    }
+
+    async fn list_audit_records(
+        &self,
+        request: Request<ListAuditRecordsRequest>,
+    ) -> Result<Response<ListAuditRecordsResponse>, Status> {
+        let request = request.into_inner();
+        let mut faults = Faults::default();
+        let page = Page::read("auditRecords", request.page_size, &request.page_token, &mut faults);
+        let before = page.after_record(&mut faults);
+        faults.into_result()?;
+        let records = self.fleet.audit(before, page.size).await;
+        answer(records, |records| {
+            let full = records.len() == page.size;
+            let last = records.last().filter(|_| full).map(|record| record.id.to_string());
+            ListAuditRecordsResponse {
+                next_page_token: last.map(|last| page.token_after(&last)).unwrap_or_default(),
+                records: records.into_iter().map(convert::audit_record).collect(),
+            }
+        })
+    }
+
+    async fn reset_cooldowns(
+        &self,
+        _request: Request<ResetCooldownsRequest>,
+    ) -> Result<Response<ResetCooldownsResponse>, Status> {
+        Err(Status::unimplemented("cooldowns cannot be reset yet"))
+    }
+
     async fn inspect_pool(
         &self,
         request: Request<InspectPoolRequest>,

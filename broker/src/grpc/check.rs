@@ -184,7 +184,8 @@ fn usage(report: &LeaseReport) -> Usage {
     })
 }
 
-fn duration(wire: &prost_types::Duration) -> Option<Duration> {
+/// A time on the wire; none if it is negative or not one.
+pub(super) fn duration(wire: &prost_types::Duration) -> Option<Duration> {
     let nanos = u32::try_from(wire.nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
     Some(Duration::new(u64::try_from(wire.seconds).ok()?, nanos))
 }

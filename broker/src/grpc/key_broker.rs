@@ -34,7 +34,7 @@ impl KeyBrokerService {
 
     async fn report_one(&self, report: &Report<'_>) -> Result<ReportResult, Status> {
         let id = report.lease.to_string();
-        let reported = match self.broker.pool(report.lease.pool) {
+        let reported = match self.broker.pool_of_lease(report.lease.pool) {
             Some(pool) => pool.report(report).await.map_err(|error| status::of_acquire(&error))?,
             None => Reported::unknown(&report.outcome),
         };
@@ -52,7 +52,7 @@ impl KeyBroker for KeyBrokerService {
             request.settle.as_ref().and_then(|earlier| check::report(earlier, "settle", &mut faults));
         faults.into_result()?;
         let unknown_pool = || status::unknown_pool(&request.pool, &self.broker.pool_names());
-        let pool = self.broker.pool(&request.pool).ok_or_else(unknown_pool)?;
+        self.broker.pool(&request.pool).ok_or_else(unknown_pool)?;
         wish.quota_model = self.broker.quota_model(&wish.quota_model);
         // The earlier lease is settled also when no new one can be had.
         let settled = match &earlier {
@@ -62,7 +62,7 @@ impl KeyBroker for KeyBrokerService {
         if self.broker.is_draining() {
             return Err(status::shutting_down());
         }
-        match pool.acquire(&wish, self.broker.drained()).await {
+        match self.broker.acquire(&request.pool, &wish).await.ok_or_else(unknown_pool)? {
             Ok(grant) => Ok(Response::new(AcquireResponse { lease: Some(convert::lease(&grant)), settled })),
             Err(error) => Err(status::of_acquire(&error)),
         }
@@ -102,7 +102,7 @@ impl KeyBroker for KeyBrokerService {
             status::status(Code::NotFound, ErrorReason::UnknownLeaseId, message)
         };
         let id = id.ok_or_else(unknown)?;
-        let pool = self.broker.pool(id.pool).ok_or_else(unknown)?;
+        let pool = self.broker.pool_of_lease(id.pool).ok_or_else(unknown)?;
         let (expires_at, expires_in) = pool.renew(id, ttl).await.map_err(|error| status::of_renew(&error))?;
         Ok(Response::new(RenewResponse {
             expires_at: Some(convert::timestamp(expires_at)),

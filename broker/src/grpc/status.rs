@@ -2,14 +2,19 @@
 
 use std::collections::HashMap;
 
-use keybroker_proto::{ERROR_DOMAIN, v1::ErrorReason};
+use keybroker_proto::{
+    ERROR_DOMAIN,
+    v1::{AdminErrorReason, ErrorReason},
+};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, QuotaViolation, StatusExt};
 
 use crate::{
     broker::pool_name,
+    fleet::FleetError,
     ledger::LedgerError,
     pool::{AcquireError, Refusal, RefusalReason, RenewError},
+    registry::RegistryError,
 };
 
 /// A status with its reason.
@@ -96,6 +101,40 @@ pub(super) fn of_ledger(error: &LedgerError) -> Status {
             status(Code::Unavailable, ErrorReason::LedgerUnavailable, message)
         }
     }
+}
+
+/// Why an operator's change was not made.
+pub(super) fn of_fleet(error: &FleetError) -> Status {
+    let (code, reason) = match error {
+        FleetError::Invalid(faults) => return bad_request(faults.clone()),
+        FleetError::Ledger(error) => return of_ledger(error),
+        FleetError::Registry(error) => return of_registry(error),
+        FleetError::UnknownPool { .. } => {
+            return status(Code::NotFound, ErrorReason::UnknownPool, error.to_string());
+        }
+        FleetError::UnknownKey(_) => (Code::NotFound, AdminErrorReason::UnknownKey),
+        FleetError::AlreadyThere(_) => (Code::AlreadyExists, AdminErrorReason::AlreadyThere),
+        FleetError::Configured(_) => (Code::FailedPrecondition, AdminErrorReason::ConfiguredInFile),
+        FleetError::NoMasterKey => (Code::FailedPrecondition, AdminErrorReason::NoMasterKey),
+        FleetError::PoolNotEmpty { .. } => (Code::FailedPrecondition, AdminErrorReason::PoolNotEmpty),
+        FleetError::EtagMismatch(_) => (Code::Aborted, AdminErrorReason::EtagMismatch),
+        FleetError::Busy => (Code::Aborted, AdminErrorReason::RegistryBusy),
+    };
+    admin_status(code, reason, error.to_string())
+}
+
+/// A registry that gave no answer. What it said stays in the log: it may name hosts.
+fn of_registry(error: &RegistryError) -> Status {
+    tracing::warn!(%error, "a call failed at the registry");
+    let message =
+        "the registry gave no answer; a change may or may not have been made: look before you try again";
+    admin_status(Code::Unavailable, AdminErrorReason::RegistryUnavailable, message)
+}
+
+fn admin_status(code: Code, reason: AdminErrorReason, message: impl Into<String>) -> Status {
+    let mut details = ErrorDetails::new();
+    details.set_error_info(reason.as_str_name(), ERROR_DOMAIN, HashMap::new());
+    Status::with_error_details(code, message, details)
 }
 
 fn refused(refusal: &Refusal) -> Status {

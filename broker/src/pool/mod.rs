@@ -23,6 +23,7 @@ use crate::{
     catalogue::{self, Key, Project},
     lease_id::{LeaseId, LeaseNames},
     ledger::{Acquire, AcquireState, Amounts, Ledger, Millis, Opened, Renew, RenewState},
+    secret::Secret,
 };
 use accounts::{serves, shard_name, shard_spec};
 use committer::Committer;
@@ -40,6 +41,8 @@ const APPLY_EVERY: Duration = Duration::from_secs(24 * 3600);
 pub struct Pool {
     config: catalogue::Pool,
     keys: HashMap<String, (Key, Project)>,
+    // Texts of keys that are leased no more: what is still reported of them may echo them.
+    former: Vec<Secret>,
     digest: String,
     opened: Opened,
     ledger: Arc<dyn Ledger>,
@@ -118,6 +121,7 @@ impl Pool {
         Ok(Self {
             keys: config.projects.iter().flat_map(with_key).collect(),
             config,
+            former: Vec::new(),
             digest: digest.to_owned(),
             opened,
             ledger,
@@ -129,6 +133,12 @@ impl Pool {
             freed: Notify::new(),
             stats,
         })
+    }
+
+    /// Keeps the texts of keys that are leased no more out of logs as well.
+    #[must_use]
+    pub fn with_former(self, former: Vec<Secret>) -> Self {
+        Self { former, ..self }
     }
 
     /// The pool's configuration.
@@ -281,8 +291,12 @@ impl Pool {
         }
         let spec = shard_spec(&self.config, shard, quota_model, tier, self.opened.generation);
         let spec = spec.ok_or_else(|| {
-            let tier = tier.as_str_name().trim_start_matches("TIER_").to_lowercase();
-            AcquireError::NoKey(format!("pool {} has no key of the {tier} tier", self.config.name))
+            let name = &self.config.name;
+            AcquireError::NoKey(match tier {
+                Tier::Unspecified => format!("pool {name} has no key that may be leased"),
+                Tier::Free => format!("pool {name} has no key of the free tier"),
+                Tier::Paid => format!("pool {name} has no key of the paid tier"),
+            })
         })?;
         self.ledger.apply(&self.config.name, &self.opened.ledger_id, &spec).await?;
         self.applied.write().expect("no holder of this lock panics").insert(shard.clone(), Instant::now());

@@ -78,7 +78,8 @@ impl Pool {
         let (signal, model) = (decision.signal, report.lease.quota_model());
         let blocks = decision.blocks.iter().map(|block| block.reason.as_str()).collect::<Vec<_>>().join(",");
         if let Outcome::HttpError { status, body, .. } = report.outcome {
-            let secrets = self.keys.values().map(|(key, _)| key.secret.expose());
+            let secrets = self.keys.values().map(|(key, _)| &key.secret).chain(&self.former);
+            let secrets = secrets.map(|secret| secret.expose());
             tracing::debug!(pool, key_id, status, body = gemini::redact(body, secrets), "Gemini's answer");
         }
         if decision.alert {

@@ -31,6 +31,11 @@ impl Api {
         Self { broker: KeyBrokerClient::new(channel.clone()), admin: AdminClient::new(channel) }
     }
 
+    /// The service of operators.
+    pub fn admin(&self) -> AdminClient<Channel> {
+        self.admin.clone()
+    }
+
     /// Takes a lease.
     ///
     /// # Errors

@@ -77,12 +77,23 @@ impl Rig {
     /// # Panics
     /// If it does not start, or there is no Redis.
     pub async fn beside(&self, name: &str, config: &str) -> (BrokerProcess, Api) {
+        self.beside_with(name, config, BrokerOptions::default()).await
+    }
+
+    /// The same with further variables and arguments.
+    ///
+    /// # Panics
+    /// As [`Rig::beside`].
+    pub async fn beside_with(
+        &self,
+        name: &str,
+        config: &str,
+        options: BrokerOptions,
+    ) -> (BrokerProcess, Api) {
         let redis = self.redis.as_ref().expect("only a Redis can be shared");
         let file = self.folder.path().join(name);
         std::fs::write(&file, config).expect("the folder can be written");
-        let options = BrokerOptions::default()
-            .arg("--redis-url", redis.url())
-            .arg("--config", file.display().to_string());
+        let options = options.arg("--redis-url", redis.url()).arg("--config", file.display().to_string());
         let broker = BrokerProcess::start(&options).expect("the broker starts");
         let api = Api::connect(broker.url()).await;
         (broker, api)

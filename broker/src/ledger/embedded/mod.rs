@@ -234,6 +234,14 @@ impl Ledger for EmbeddedLedger {
         })
     }
 
+    fn held<'a>(&'a self, pool: &'a str, key_id: &'a str) -> LedgerFuture<'a, usize> {
+        Box::pin(async move {
+            // A pool that was never opened has granted nothing.
+            let held = |pool: &PoolState| pool.kernel.held(key_id, system_clock());
+            self.with_state(|state| Ok(state.pools.get(pool).map_or(0, held)))
+        })
+    }
+
     fn ping(&self) -> LedgerFuture<'_, ()> {
         Box::pin(async move { self.with_state(|_| Ok(())) })
     }

@@ -14,6 +14,16 @@ impl Kernel {
         self.forget.insert((until, id));
     }
 
+    /// How many leases of a candidate, of whatever shard, are neither settled nor expired.
+    pub fn held(&self, candidate: &str, clock: Millis) -> usize {
+        let now = self.now.max(clock);
+        let held = |row: &LeaseRow| match row {
+            LeaseRow::Held(held) => &*held.candidate == candidate && held.expires_at > now,
+            LeaseRow::Settled { .. } => false,
+        };
+        self.leases.values().filter(|(_, row)| held(row)).count()
+    }
+
     /// Forgets leases whose time is over; one that was never reported is recorded as such.
     pub(super) fn forget(&mut self, at_most: usize, calendar: &Calendar) {
         for _ in 0..at_most {

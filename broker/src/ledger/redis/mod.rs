@@ -1,6 +1,7 @@
 //! The ledger on Redis: every operation is one Lua script, so that any number of brokers share
 //! one count.
 
+mod held;
 pub mod keyspace;
 mod script;
 
@@ -253,6 +254,10 @@ impl Ledger for RedisLedger {
 
     fn usage<'a>(&'a self, pool: &'a str, day_ends: &'a [Millis]) -> LedgerFuture<'a, Vec<UsageRow>> {
         Box::pin(Self::usage(self, pool, day_ends))
+    }
+
+    fn held<'a>(&'a self, pool: &'a str, key_id: &'a str) -> LedgerFuture<'a, usize> {
+        Box::pin(Self::held(self, pool, key_id))
     }
 
     fn ping(&self) -> LedgerFuture<'_, ()> {

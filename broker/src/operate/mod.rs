@@ -1,0 +1,115 @@
+//! The commands of operators: they speak to a running broker.
+
+mod args;
+mod audit;
+mod import;
+mod keys;
+mod pools;
+mod print;
+mod text;
+
+use std::{io::Write, process::ExitCode, time::Duration};
+
+use keybroker_proto::v1::admin_client::AdminClient;
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    transport::{Channel, Endpoint},
+};
+use tonic_types::StatusExt;
+
+use args::BrokerArgs;
+pub use args::{AuditArgs, KeysArgs, PoolsArgs};
+
+/// How long a broker may take to answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Runs a command about keys.
+pub fn keys(args: KeysArgs) -> ExitCode {
+    run(keys::run(args))
+}
+
+/// Runs a command about pools.
+pub fn pools(args: PoolsArgs) -> ExitCode {
+    run(pools::run(args))
+}
+
+/// Lists the record of changes.
+pub fn audit(args: AuditArgs) -> ExitCode {
+    run(audit::run(args))
+}
+
+/// Why a command did not do what it was told to.
+enum Failure {
+    /// What it was told cannot be meant.
+    Usage(String),
+    /// It failed.
+    Failed(String),
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        let details = status.get_error_details();
+        let fields = details.bad_request().map(|bad| bad.field_violations.as_slice()).unwrap_or_default();
+        if fields.is_empty() {
+            return Self::Failed(status.message().to_owned());
+        }
+        let lines = fields.iter().map(|field| format!("  {} {}", field.field, field.description));
+        let lines: Vec<String> = lines.collect();
+        Self::Failed(format!("the broker refused this:\n{}", lines.join("\n")))
+    }
+}
+
+fn run(command: impl Future<Output = Result<ExitCode, Failure>>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(command),
+        Err(error) => Err(Failure::Failed(error.to_string())),
+    };
+    let (text, code) = match outcome {
+        Ok(code) => return code,
+        Err(Failure::Usage(text)) => (text, 2),
+        Err(Failure::Failed(text)) => (text, 1),
+    };
+    // Standard error may be closed; there is nowhere else to say it.
+    let _ = writeln!(std::io::stderr(), "keybroker: {text}");
+    ExitCode::from(code)
+}
+
+/// A broker, and who speaks to it.
+struct Admin {
+    client: AdminClient<Channel>,
+    actor: Option<MetadataValue<Ascii>>,
+}
+
+impl Admin {
+    async fn connect(args: &BrokerArgs) -> Result<Self, Failure> {
+        let url =
+            if args.broker.contains("://") { args.broker.clone() } else { format!("http://{}", args.broker) };
+        let endpoint = Endpoint::from_shared(url).map_err(|_| {
+            Failure::Usage("--broker or KEYBROKER_BROKER is not an address; write host:port".to_owned())
+        })?;
+        let actor = args.actor.as_deref().filter(|actor| !actor.trim().is_empty());
+        let actor = actor
+            .map(|actor| actor.parse())
+            .transpose()
+            .map_err(|_| Failure::Usage("--actor or KEYBROKER_ACTOR is not printable ASCII".to_owned()))?;
+        let channel = endpoint.connect_timeout(PATIENCE).timeout(PATIENCE).connect().await.map_err(|_| {
+            Failure::Failed(format!(
+                "no broker answers at {}; start one with `keybroker serve`, or name another with --broker or \
+                 KEYBROKER_BROKER",
+                args.broker
+            ))
+        })?;
+        Ok(Self { client: AdminClient::new(channel), actor })
+    }
+
+    /// A request that says who makes it.
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        if let Some(actor) = &self.actor {
+            request.metadata_mut().insert("x-keybroker-actor", actor.clone());
+        }
+        request
+    }
+}

@@ -1,0 +1,56 @@
+//! Output: columns for people, JSON for programs.
+
+use std::io::Write;
+
+use serde_json::Value;
+
+use super::Failure;
+
+/// Prints rows below their titles, each column as wide as it must be.
+pub(super) fn table(titles: &[&str], rows: &[Vec<String>]) -> Result<(), Failure> {
+    let mut widths: Vec<usize> = titles.iter().map(|title| title.len()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let titles: Vec<String> = titles.iter().map(|title| (*title).to_owned()).collect();
+    let mut text = String::new();
+    for row in std::iter::once(&titles).chain(rows) {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    write(&text)
+}
+
+/// Prints JSON.
+pub(super) fn json(value: &Value) -> Result<(), Failure> {
+    write(&format!("{value:#}\n"))
+}
+
+/// Prints a line.
+pub(super) fn line(text: &str) -> Result<(), Failure> {
+    write(&format!("{text}\n"))
+}
+
+/// A reader that closed the pipe wants no more, which is no failure.
+fn write(text: &str) -> Result<(), Failure> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::Failed(format!("standard output cannot be written: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A time as text, to the second.
+pub(super) fn time(at: Option<&prost_types::Timestamp>) -> String {
+    let at = at.and_then(|at| jiff::Timestamp::from_second(at.seconds).ok());
+    at.map(|at| at.to_string()).unwrap_or_default()
+}
+
+/// Something, or a hyphen in its place.
+pub(super) fn or_none(text: &str) -> String {
+    if text.is_empty() { "-".to_owned() } else { text.to_owned() }
+}
