@@ -168,6 +168,9 @@ pub struct Advice {
     pub action: Action,
     /// How long to wait first; set with [`Action::RetryAfter`] and with nothing else. The caller adds jitter.
     pub retry_after: Option<Duration>,
+    /// Whether the next try is the last, because the request may be at fault and not the key; set with
+    /// [`Action::RetryOtherKey`] and with nothing else.
+    pub once: bool,
     /// One sentence for people. Never holds text of the upstream body, so it can echo no key.
     pub message: String,
 }

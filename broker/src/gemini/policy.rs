@@ -192,7 +192,8 @@ fn advice(signal: Signal, hint: Option<Duration>) -> Advice {
         }
     };
     let retry_after = wait.map(|wait| wait.max(hint.unwrap_or_default()));
-    Advice { action, retry_after, message: message(signal).to_owned() }
+    let once = signal == Signal::PermissionUnclear;
+    Advice { action, retry_after, once, message: message(signal).to_owned() }
 }
 
 /// One sentence for people. It is chosen and never composed, so nothing of the body can be in it.
