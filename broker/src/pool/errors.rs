@@ -12,6 +12,10 @@ use crate::{
     ledger::{Acquired, Dimension, FOREVER, LedgerError, Millis, Span},
 };
 
+/// When to ask again while a probe is out, in milliseconds. It ends when it is reported, which nobody can
+/// foretell, and mostly long before its lease expires.
+const PROBE_PATIENCE: i64 = 1_000;
+
 /// A lease cannot be given now, or never.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -108,6 +112,7 @@ impl AcquireError {
     /// Reads a refusal of the ledger; see [`Acquired`] for its words.
     pub(super) fn of_refusal(pool: &catalogue::Pool, answer: &Acquired, now: Millis) -> Self {
         let Acquired(_, at, account, what) = answer;
+        let at = if what == "probe" { at.min(&(now + PROBE_PATIENCE)) } else { at };
         let subject = account_name(pool, account);
         let (reason, cause) = if let Some(limit) = what.strip_prefix("exceeds:") {
             (
@@ -130,6 +135,7 @@ impl AcquireError {
         let of_subject = if subject.is_empty() { String::new() } else { format!("{subject}: ") };
         let retry_after = duration(at - now);
         let ending = match reason {
+            _ if what == "probe" => format!("; ask again in {retry_after:?}"),
             _ if *at < FOREVER => format!("; a lease can be given in {retry_after:?}"),
             RefusalReason::RequestExceedsLimit => {
                 "; it can never be granted: make the request smaller, or raise the limit".to_owned()

@@ -112,7 +112,7 @@ fn settle(report: &Report<'_>, decision: &Decision) -> Settle {
         clear: decision.signal == Signal::Ok,
         blocks: decision.blocks.iter().map(block).collect(),
         memo: memo(decision),
-        health: 0,
+        health: decision.health,
         learned: Vec::new(),
         outcome: decision.signal.as_str().to_owned(),
     }
