@@ -6,12 +6,14 @@ use futures_util::StreamExt;
 use keybroker_client::{
     AcquireOptions, Action, GeminiError, SettleState, Signal, gemini::types::GenerateContentRequest,
 };
-use keybroker_proto::v1::{AcquireRequest, Constraints, Lease, SettleState as WireState};
+use keybroker_proto::v1::{
+    AcquireRequest, Constraints, Lease, SettleState as WireState, advice::Action as WireAction,
+};
 
 use super::{
     play::play,
     row::Row,
-    stage::{KEYS, OTHER_MODEL, QUESTION, Stage, key_text},
+    stage::{KEYS, OTHER_MODEL, QUESTION, Stage, config, key_text},
 };
 use crate::{
     fake_gemini::{Fault, FaultRule, NamedError, bodies, fingerprint},
@@ -31,11 +33,15 @@ pub async fn check(row: &Row, backing: Backing) {
     play(row, backing).await;
     match row.number {
         1 => an_error_inside_a_stream_cools_like_any_other(backing).await,
+        7 => a_project_that_names_no_account_is_out_alone(backing).await,
         11 => {
             two_requests_of_one_key_do_not_make_two_suspended_keys(backing).await;
             the_echo_of_a_key_stays_within_the_broker(backing).await;
         }
-        15 => a_key_that_is_denied_three_times_in_a_row_is_cooled(backing).await,
+        15 => {
+            a_repeated_report_is_told_once_again(backing).await;
+            a_key_that_is_denied_three_times_in_a_row_is_cooled(backing).await;
+        }
         20 => a_success_closes_the_breaker(backing).await,
         21 => a_network_that_fails_blames_nobody(backing).await,
         22 => {
@@ -61,6 +67,19 @@ async fn an_error_inside_a_stream_cools_like_any_other(backing: Backing) {
     assert_eq!(subjects, ["project alpha, model gemini-fake"]);
     assert_eq!(stage.keys_called(), ["a1"], "half an answer is not asked for again");
     assert_eq!(stage.rig.api.used("alpha", "requests per minute").await, 1);
+}
+
+async fn a_project_that_names_no_account_is_out_alone(backing: Backing) {
+    let unnamed: Vec<String> =
+        config().lines().filter(|line| !line.starts_with("billing_account")).map(str::to_owned).collect();
+    let stage = Stage::start_as(backing, &unnamed.join("\n")).await;
+    let depleted = Fault::Error { name: NamedError::CreditsDepleted429 };
+    stage.go_wrong(FaultRule::always(depleted).on_project("alpha"));
+    stage.served(6, MODEL).await;
+    let subjects: Vec<_> = stage.cooldowns().await.into_iter().map(|cooldown| cooldown.subject).collect();
+    assert_eq!(subjects, ["billing account of project alpha"]);
+    let of_alpha = stage.calls().iter().filter(|call| &*call.project == "alpha").count();
+    assert_eq!(of_alpha, 1, "both of its keys are out after the first refusal");
 }
 
 async fn two_requests_of_one_key_do_not_make_two_suspended_keys(backing: Backing) {
@@ -94,6 +113,18 @@ async fn the_echo_of_a_key_stays_within_the_broker(backing: Backing) {
     for key in [key_text("a1"), stranger.to_owned()] {
         assert!(!stage.rig.broker.log().contains(&key), "a key is in the log");
         assert!(!kept_by_redis(&stage).contains(&key), "a key is in Redis");
+    }
+}
+
+async fn a_repeated_report_is_told_once_again(backing: Backing) {
+    let stage = Stage::start(backing).await;
+    let lease = lease_of(&stage, "a1").await;
+    for expected in [WireState::Settled, WireState::AlreadySettled] {
+        let report = answered(&lease.lease_id, 403, bodies::caller_forbidden().text);
+        let told = stage.rig.api.report(report).await.expect("the broker takes reports");
+        assert_eq!(told.state(), expected);
+        let advice = told.advice.expect("every result has advice");
+        assert_eq!((advice.action(), advice.once), (WireAction::RetryOtherKey, true));
     }
 }
 
