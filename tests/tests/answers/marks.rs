@@ -4,6 +4,10 @@
 
 use std::{
     collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -20,16 +24,15 @@ const WORKERS: usize = 4;
 #[tokio::test]
 async fn a_key_dead_for_the_day_is_called_at_most_twice_more_by_the_whole_fleet() {
     let fleet = Fleet::start().await;
-    let until = Instant::now() + Duration::from_secs(6);
     let dead = Fault::Error { name: NamedError::Daily429 };
     // The requests of the fleet overlap, as they do in life.
     fleet.stage.go_wrong(FaultRule::always(Fault::Latency(Millis::fixed(40))));
     fleet.stage.go_wrong(FaultRule::always(dead).on_key(&fingerprint(&key_text("b1"))));
-    let served = fleet.work_until(until).await;
+    let served = fleet.asks(400).await;
 
     let called = fleet.count("b1");
     assert!((1..=3).contains(&called), "the first refusal and at most two more, not {called}");
-    assert!(served > 200, "the other keys serve: {served}");
+    assert!(served >= 397, "the other keys serve: {served} of 400");
     let cooldowns = fleet.stage.cooldowns().await;
     let subjects: Vec<_> = cooldowns.iter().map(|cooldown| cooldown.subject.as_str()).collect();
     assert_eq!(subjects, ["project beta, model gemini-fake"]);
@@ -55,15 +58,12 @@ async fn a_refused_key_is_called_only_by_the_requests_already_in_flight(name: Na
         fleet.stage.go_wrong(slower.on_key(&fingerprint(&key_text(id))));
     }
     fleet.stage.go_wrong(FaultRule::always(Fault::Error { name }).on_key(&bad));
-    let served = fleet.work_until(Instant::now() + Duration::from_secs(4)).await;
+    let served = fleet.asks(60).await;
 
-    let calls = fleet.stage.calls();
-    let refused: Vec<_> = calls.iter().filter(|call| *call.key == *bad).map(|call| call.micros).collect();
-    let first = *refused.first().expect("the key was called");
-    assert!(refused.len() <= 2, "eight requests at once on five keys put two on one: {refused:?}");
-    let in_flight = |at: &u64| at - first < 300_000;
-    assert!(refused.iter().all(in_flight), "all were sent before the first was answered: {refused:?}");
-    assert!(served > 20, "the other keys serve: {served}");
+    // Eight requests at once on five keys put two at most on one of them.
+    let refused = fleet.count("b1");
+    assert!((1..=2).contains(&refused), "no more than the requests already in flight, not {refused}");
+    assert_eq!(served, 60, "the other keys serve");
 }
 
 #[tokio::test]
@@ -71,7 +71,7 @@ async fn a_storm_of_503_switches_no_keys_and_blames_nobody() {
     let fleet = Fleet::start_with(&with_a_backup()).await;
     let overloaded = Fault::Error { name: NamedError::Overloaded };
     fleet.stage.go_wrong(FaultRule::always(overloaded));
-    let served = fleet.work_until(Instant::now() + Duration::from_secs(5)).await;
+    let served = fleet.asks_until(usize::MAX, Instant::now() + Duration::from_secs(5)).await;
     assert_eq!(served, 0);
     fleet.stage.gemini.clear_faults();
     let stormed = fleet.stage.calls();
@@ -83,7 +83,8 @@ async fn a_storm_of_503_switches_no_keys_and_blames_nobody() {
     assert!(view.keys.iter().all(|key| key.available), "{:?}", view.keys);
     let blamed: Vec<_> = view.cooldowns.iter().map(|cooldown| cooldown.subject.as_str()).collect();
     assert!(blamed.iter().all(|subject| *subject == "model gemini-fake"), "{blamed:?}");
-    let served = fleet.work_until(Instant::now() + Duration::from_secs(3)).await;
+    // The breaker may be open for a while yet.
+    let served = fleet.asks_until(usize::MAX, Instant::now() + Duration::from_secs(5)).await;
     assert!(served > 0, "the model is well again");
 }
 
@@ -100,9 +101,9 @@ async fn requests_at_fault_penalise_nobody_however_many_they_are() {
     for name in faults {
         fleet.stage.go_wrong(FaultRule::always(Fault::Error { name }).with_probability(0.2));
     }
-    let served = fleet.work_until(Instant::now() + Duration::from_secs(3)).await;
+    let served = fleet.asks(300).await;
     let calls = fleet.stage.calls();
-    assert!(served > 0 && calls.iter().filter(|call| call.status >= 400).count() > 100);
+    assert!(calls.iter().filter(|call| call.status >= 400).count() > 100 && served > 20, "{served}");
     assert_eq!(fleet.stage.cooldowns().await, []);
     let mut shares = BTreeMap::new();
     for call in &calls {
@@ -129,20 +130,27 @@ impl Fleet {
         Self { stage, second }
     }
 
-    /// All workers ask without a pause until then; how many answers they got.
-    async fn work_until(&self, until: Instant) -> usize {
+    /// The workers ask so many times between them, without a pause; how many answers they got.
+    async fn asks(&self, times: usize) -> usize {
+        self.asks_until(times, Instant::now() + Duration::from_secs(40)).await
+    }
+
+    /// The same, and not beyond that instant.
+    async fn asks_until(&self, times: usize, until: Instant) -> usize {
+        let asked = Arc::new(AtomicUsize::new(0));
         let mut workers = Vec::new();
         for url in [self.stage.rig.broker.url(), self.second.url()] {
             for _ in 0..WORKERS {
                 let broker = Broker::connect(url.clone()).unwrap();
                 let client = Gemini::builder(&broker)
                     .base_url(&self.stage.gemini.base_url)
-                    .deadline(Duration::from_secs(2))
+                    .deadline((until - Instant::now()).min(Duration::from_secs(10)))
                     .build()
                     .unwrap();
+                let asked = Arc::clone(&asked);
                 workers.push(tokio::spawn(async move {
                     let mut served = 0;
-                    while Instant::now() < until {
+                    while asked.fetch_add(1, Ordering::Relaxed) < times && Instant::now() < until {
                         served += usize::from(client.ask(MODEL, QUESTION).await.is_ok());
                     }
                     served
@@ -164,5 +172,7 @@ impl Fleet {
 /// The key of the last project is a backup, for when no other key can serve.
 fn with_a_backup() -> String {
     let key = key_text("d1");
-    config().replace(&format!("secret = \"{key}\""), &format!("secret = \"{key}\", priority = 1"))
+    config()
+        .replace("name = \"default\"", "name = \"default\"\nstrategy = \"priority\"")
+        .replace(&format!("secret = \"{key}\""), &format!("secret = \"{key}\", priority = 1"))
 }
