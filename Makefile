@@ -5,10 +5,10 @@ PROFILE := --release
 BIN := target/release
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint bench clean
+.PHONY: help setup build demo test test-answers lint bench clean
 
 help: ## List the tasks
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: ## Install what the tests need: redis-server, grpcurl, cargo-deny
 	@scripts/setup
@@ -22,6 +22,10 @@ demo: ## Watch a fleet share keys for 75 s; REDIS=1 for two brokers on a private
 
 test: setup build lint ## Run everything; installs what it needs
 	$(CARGO) test $(PROFILE) --workspace
+
+test-answers: ## Play Google's 23 answers through everything and print the table
+	@$(CARGO) build $(PROFILE) --quiet -p keybroker -p keybroker-tests --bins
+	@$(BIN)/answers
 
 lint: ## Formatting, lints, documentation, dependencies
 	$(CARGO) fmt --all --check

@@ -1,5 +1,6 @@
 //! Black-box proof of keybroker: what stands in for Google, and a harness of real processes.
 
+pub mod answers;
 pub mod bench;
 pub mod demo;
 pub mod fake_gemini;

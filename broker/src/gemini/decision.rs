@@ -15,6 +15,8 @@ pub struct Decision {
     pub charge: Charge,
     /// What is not leased for a while; empty when nobody is at fault.
     pub blocks: Vec<Block>,
+    /// By how much the standing of the leased key rises or falls: only a fault of the key itself lowers it.
+    pub health: i64,
     /// What the caller should do next.
     pub advice: Advice,
     /// The quotas that the body named, each once.
@@ -75,7 +77,8 @@ pub const FOREVER: Duration = Duration::from_secs(100 * 366 * 86_400);
 /// of the day before, and must not cost the new day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Length {
-    /// The nth consecutive block takes the nth step; the last one repeats. Never empty.
+    /// The nth consecutive block takes the nth step; the last one repeats. Never empty. A step of no time
+    /// only counts: it neither blocks nor asks for a probe.
     pub steps: Vec<Duration>,
     /// Whether the block lasts at least to the next midnight in `America/Los_Angeles`.
     pub until_pacific_midnight: bool,
@@ -113,12 +116,14 @@ pub enum Reason {
     KeyBinding,
     /// The key was reported as leaked.
     KeyLeaked,
-    /// The key is suspended.
+    /// The key is suspended; of a project, that several of its keys are.
     KeySuspended,
     /// The project may not use the API.
     ProjectDisabled,
     /// A restriction of the key refuses requests.
     KeyRestricted,
+    /// Permission was denied again and again without a readable reason.
+    PermissionUnclear,
     /// The model is closed to the project.
     ModelClosed,
     /// The model is overloaded for everybody.
@@ -143,6 +148,7 @@ impl Reason {
             Self::KeySuspended => "key_suspended",
             Self::ProjectDisabled => "project_disabled",
             Self::KeyRestricted => "key_restricted",
+            Self::PermissionUnclear => "permission_unclear",
             Self::ModelClosed => "model_closed",
             Self::ModelOverloaded => "model_overloaded",
         }
@@ -162,6 +168,9 @@ pub struct Advice {
     pub action: Action,
     /// How long to wait first; set with [`Action::RetryAfter`] and with nothing else. The caller adds jitter.
     pub retry_after: Option<Duration>,
+    /// Whether the next try is the last, because the request may be at fault and not the key; set with
+    /// [`Action::RetryOtherKey`] and with nothing else.
+    pub once: bool,
     /// One sentence for people. Never holds text of the upstream body, so it can echo no key.
     pub message: String,
 }

@@ -8,7 +8,9 @@ use super::signal::Signal;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
+const TEN_MINUTES: Duration = Duration::from_secs(600);
 const HOUR: Duration = Duration::from_secs(3_600);
+const SIX_HOURS: Duration = Duration::from_secs(6 * 3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// The facts beside the signal that a decision depends on.
@@ -26,7 +28,8 @@ pub(super) fn decide(signal: Signal, facts: Facts) -> Decision {
     Decision {
         signal,
         charge: charge(signal),
-        blocks: block(signal, &facts).into_iter().collect(),
+        blocks: blocks(signal, &facts),
+        health: health(signal),
         advice: advice(signal, facts.hint),
         learned: facts.learned,
         alert: alert(signal),
@@ -42,59 +45,109 @@ const fn charge(signal: Signal) -> Charge {
     }
 }
 
+/// What is neither blocked nor probed the first two times: whoever fails once may be unlucky.
+const ON_REPETITION: [Duration; 2] = [Duration::ZERO; 2];
+/// For what only a person mends: a probe now and then finds that it was.
+const SLOWLY: [Duration; 4] = [TEN_MINUTES, HOUR, SIX_HOURS, DAY];
+/// How long the breaker of a model stays open, time after time.
+const BREAKER_SECONDS: [u64; 6] = [1, 2, 4, 8, 16, 30];
+
 /// Who is not leased for a while, and for how long.
-fn block(signal: Signal, facts: &Facts) -> Option<Block> {
+fn blocks(signal: Signal, facts: &Facts) -> Vec<Block> {
     let hint = facts.hint.unwrap_or_default();
     // Every step waits at least as long as Google asked.
     let at_least_hint = |steps: &[Duration]| steps.iter().map(|step| (*step).max(hint)).collect::<Vec<_>>();
-    let slowly = [10 * MINUTE, HOUR, 6 * HOUR, DAY];
-    let (scope, reason, steps, until_pacific_midnight) = match signal {
+    match signal {
         Signal::MinuteQuota => {
             let unsaid = if facts.window == Some(Window::Second) { SECOND } else { MINUTE };
             let step = facts.hint.unwrap_or(unsaid).max(SECOND);
-            (Scope::ProjectModel, Reason::MinuteQuota, vec![step], false)
+            vec![block(Scope::ProjectModel, Reason::MinuteQuota, [step])]
         }
         // The hint of a spent day is often a few seconds and never enough alone. The minute is for the answer
         // that arrives as the day ends: Google's counter and the ledger's clock need not turn at once.
-        Signal::DailyQuota => (Scope::ProjectModel, Reason::DailyQuota, at_least_hint(&[MINUTE]), true),
-        Signal::ModelNotOffered => (Scope::ProjectModel, Reason::ModelNotOffered, vec![DAY, 7 * DAY], false),
+        Signal::DailyQuota => {
+            vec![block(Scope::ProjectModel, Reason::DailyQuota, at_least_hint(&[MINUTE])).until_midnight()]
+        }
+        Signal::ModelNotOffered => {
+            vec![block(Scope::ProjectModel, Reason::ModelNotOffered, [DAY, 7 * DAY])]
+        }
         Signal::Capacity => {
             let doubling = [2, 4, 8, 16, 32, 64, 128, 256, 300].map(Duration::from_secs);
-            (Scope::ProjectModel, Reason::Capacity, at_least_hint(&doubling), false)
+            vec![block(Scope::ProjectModel, Reason::Capacity, at_least_hint(&doubling))]
         }
         Signal::SpendRate => {
-            let steps = [MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE];
-            (Scope::BillingAccount, Reason::SpendRate, at_least_hint(&steps), false)
+            let steps = [MINUTE, 2 * MINUTE, 5 * MINUTE, TEN_MINUTES];
+            vec![block(Scope::BillingAccount, Reason::SpendRate, at_least_hint(&steps))]
         }
         // A probe a day finds the new month, or the cap that an operator raised.
-        Signal::SpendCap => (Scope::Project, Reason::SpendCap, at_least_hint(&[HOUR]), true),
+        Signal::SpendCap => {
+            vec![block(Scope::Project, Reason::SpendCap, at_least_hint(&[HOUR])).until_midnight()]
+        }
         // A probe finds that credit was bought.
         Signal::CreditDepleted => {
-            (Scope::BillingAccount, Reason::CreditDepleted, vec![HOUR, 6 * HOUR, DAY], false)
+            vec![block(Scope::BillingAccount, Reason::CreditDepleted, [HOUR, SIX_HOURS, DAY])]
         }
         // Google has called good keys invalid for a moment, so one verdict is checked once.
-        Signal::KeyInvalid => (Scope::Key, Reason::KeyInvalid, vec![MINUTE, FOREVER], false),
-        Signal::KeyBinding => (Scope::Key, Reason::KeyBinding, slowly.to_vec(), false),
-        Signal::KeyLeaked => (Scope::Key, Reason::KeyLeaked, vec![FOREVER], false),
-        Signal::KeySuspended => (Scope::Key, Reason::KeySuspended, vec![FOREVER], false),
-        Signal::ProjectDisabled => (Scope::Project, Reason::ProjectDisabled, slowly.to_vec(), false),
-        Signal::KeyRestricted => (Scope::Key, Reason::KeyRestricted, slowly.to_vec(), false),
-        Signal::ModelClosed => (Scope::ProjectModel, Reason::ModelClosed, vec![DAY, 7 * DAY], false),
+        Signal::KeyInvalid => vec![block(Scope::Key, Reason::KeyInvalid, [MINUTE, FOREVER])],
+        Signal::KeyBinding => vec![block(Scope::Key, Reason::KeyBinding, SLOWLY)],
+        Signal::KeyLeaked => vec![block(Scope::Key, Reason::KeyLeaked, [FOREVER])],
+        // The first suspended key is only counted against its project; the second takes it along.
+        Signal::KeySuspended => vec![
+            block(Scope::Key, Reason::KeySuspended, [FOREVER]),
+            block(Scope::Project, Reason::KeySuspended, [Duration::ZERO, FOREVER]),
+        ],
+        Signal::ProjectDisabled => vec![block(Scope::Project, Reason::ProjectDisabled, SLOWLY)],
+        Signal::KeyRestricted => vec![block(Scope::Key, Reason::KeyRestricted, SLOWLY)],
+        Signal::PermissionUnclear => {
+            let steps = [&ON_REPETITION[..], &SLOWLY].concat();
+            vec![block(Scope::Key, Reason::PermissionUnclear, steps)]
+        }
+        Signal::ModelClosed => vec![block(Scope::ProjectModel, Reason::ModelClosed, [DAY, 7 * DAY])],
+        // A breaker: another key would fare no better. It holds up the whole fleet, so that no wait a proxy
+        // asks for lengthens its steps; the caller waits that long, and others find out earlier.
+        Signal::ModelOverloaded => {
+            let steps = [&ON_REPETITION[..], &BREAKER_SECONDS.map(Duration::from_secs)].concat();
+            vec![block(Scope::Model, Reason::ModelOverloaded, steps)]
+        }
         Signal::Ok
         | Signal::NotSent
         | Signal::WrongProject
-        | Signal::PermissionUnclear
         | Signal::RegionUnsupported
         | Signal::RequestFault
-        | Signal::ModelOverloaded
         | Signal::ServerFault
         | Signal::NetworkFault
         | Signal::Cancelled
-        | Signal::Unreadable => return None,
-    };
-    // A block that never ends has no first lease after it.
-    let probe = steps != [FOREVER];
-    Some(Block { scope, length: Length { steps, until_pacific_midnight }, probe, reason })
+        | Signal::Unreadable => Vec::new(),
+    }
+}
+
+/// A block that is probed after each of its steps, except after one of no time, which only counts, and
+/// after the last there is.
+fn block(scope: Scope, reason: Reason, steps: impl Into<Vec<Duration>>) -> Block {
+    let steps = steps.into();
+    let probe = steps.iter().any(|step| !step.is_zero() && *step < FOREVER);
+    Block { scope, length: Length { steps, until_pacific_midnight: false }, probe, reason }
+}
+
+impl Block {
+    fn until_midnight(mut self) -> Self {
+        self.length.until_pacific_midnight = true;
+        self
+    }
+}
+
+/// What the answer says of the key itself. Quotas, projects, servers and requests say nothing of it.
+const fn health(signal: Signal) -> i64 {
+    match signal {
+        Signal::Ok => 5,
+        Signal::KeyInvalid
+        | Signal::KeyBinding
+        | Signal::KeyLeaked
+        | Signal::KeySuspended
+        | Signal::KeyRestricted
+        | Signal::PermissionUnclear => -20,
+        _ => 0,
+    }
 }
 
 /// Whether only a person can mend it.
@@ -130,7 +183,8 @@ fn advice(signal: Signal, hint: Option<Duration>) -> Advice {
         | Signal::KeyRestricted
         | Signal::PermissionUnclear
         | Signal::ModelClosed => (Action::RetryOtherKey, None),
-        Signal::ModelOverloaded => (Action::RetryAfter, Some(5 * SECOND)),
+        // While the breaker is open, the next Acquire is refused with the exact wait.
+        Signal::ModelOverloaded => (Action::RetryAfter, Some(Duration::from_secs(BREAKER_SECONDS[0]))),
         Signal::ServerFault => (Action::RetryAfter, Some(2 * SECOND)),
         Signal::NetworkFault => (Action::RetryAfter, Some(SECOND)),
         Signal::WrongProject | Signal::RegionUnsupported | Signal::RequestFault | Signal::Unreadable => {
@@ -138,7 +192,8 @@ fn advice(signal: Signal, hint: Option<Duration>) -> Advice {
         }
     };
     let retry_after = wait.map(|wait| wait.max(hint.unwrap_or_default()));
-    Advice { action, retry_after, message: message(signal).to_owned() }
+    let once = signal == Signal::PermissionUnclear;
+    Advice { action, retry_after, once, message: message(signal).to_owned() }
 }
 
 /// One sentence for people. It is chosen and never composed, so nothing of the body can be in it.

@@ -7,7 +7,7 @@
 pub struct LearnedQuota {
     /// Google's id, for example `GenerateRequestsPerDayPerProjectPerModel-FreeTier`.
     pub quota_id: String,
-    /// The limit in units of `dimension` for each `window`, if the body said it.
+    /// The limit in units of `dimension` for each `window`, if the body said it; never 0.
     pub quota_value: Option<u64>,
     /// The family name under which Google counted the model, if the body said it.
     pub quota_model: Option<String>,

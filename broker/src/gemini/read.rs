@@ -14,7 +14,8 @@ use super::signal::Signal;
 /// Reads what a worker reported and decides what to do about it.
 ///
 /// The same outcome always gives the same decision, and no body, whatever its bytes, makes it panic. No
-/// decision on a server fault, a network fault or a fault of the request blocks anything.
+/// decision on a server fault, a network fault or a fault of the request blocks a key, a project or an account;
+/// an overloaded model is blocked for itself.
 #[must_use]
 pub fn read(outcome: &Outcome<'_>) -> Decision {
     match *outcome {
@@ -75,7 +76,8 @@ fn learned(error: &ErrorBody) -> Vec<LearnedQuota> {
             let (dimension, window) = parse_quota_id(&quota_id)?;
             Some(LearnedQuota {
                 quota_id,
-                quota_value: violation.value,
+                // A limit of zero is a verdict of its own and never a limit to go by.
+                quota_value: violation.value.filter(|value| *value > 0),
                 quota_model: violation.model.clone(),
                 dimension,
                 window,

@@ -13,6 +13,7 @@ pub(super) fn from_text(text: &str) -> ErrorBody {
     static QUOTA: LazyLock<Regex> =
         LazyLock::new(|| pattern(r"[A-Za-z]+Per(?:Day|Minute|Second)(?:[A-Z][A-Za-z]*)?(?:-[A-Za-z0-9]+)?"));
     static DELAY: LazyLock<Regex> = LazyLock::new(|| pattern(r#""retryDelay\\*"\s*:\s*\\*"([^"\\]*)\\*""#));
+    static ZERO: LazyLock<Regex> = LazyLock::new(|| pattern(r#""quotaValue\\*"\s*:\s*\\*"?0\b"#));
     static CODE: LazyLock<Regex> =
         LazyLock::new(|| pattern(r#""code\\*"\s*:\s*(?:\\*"([a-z_]+)\\*"|([0-9]+)\b)"#));
     static STATUS: LazyLock<Regex> = LazyLock::new(|| pattern(r#""status\\*"\s*:\s*\\*"([A-Z_]+)\\*""#));
@@ -20,6 +21,7 @@ pub(super) fn from_text(text: &str) -> ErrorBody {
     let code = CODE.captures(text);
     let code_name = code.as_ref().and_then(|found| found.get(1)).map(|name| name.as_str());
     let number = code.as_ref().and_then(|found| found.get(2)).and_then(|number| number.as_str().parse().ok());
+    let zero = ZERO.is_match(text).then_some(0);
     ErrorBody {
         status: number
             .and_then(status::from_number)
@@ -31,7 +33,11 @@ pub(super) fn from_text(text: &str) -> ErrorBody {
         violations: QUOTA
             .find_iter(text)
             .take(64)
-            .map(|found| Violation { quota_id: Some(found.as_str().to_owned()), ..Violation::default() })
+            .map(|found| Violation {
+                quota_id: Some(found.as_str().to_owned()),
+                value: zero,
+                ..Violation::default()
+            })
             .collect(),
         retry_delay: DELAY.captures_iter(text).filter_map(|found| delay::from_protobuf(&found[1])).max(),
         whole: false,

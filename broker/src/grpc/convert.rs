@@ -42,6 +42,7 @@ pub(super) fn reported(lease_id: &str, reported: &Reported) -> v1::ReportResult 
         retry_after: reported.retry_after.map(duration),
         signal: signal(reported.signal).into(),
         message: reported.message.clone(),
+        once: reported.once,
     };
     v1::ReportResult { lease_id: lease_id.to_owned(), state: state.into(), advice: Some(advice) }
 }

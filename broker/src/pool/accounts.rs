@@ -33,6 +33,8 @@ pub enum AccountOf<'a> {
     ProjectModel(&'a str, &'a str),
     /// A billing account: blocks and totals of all its projects.
     Billing(&'a str),
+    /// The billing account of a project that names none, by the project: it is out alone.
+    OwnBilling(&'a str),
     /// A quota model in the whole pool: its breaker and totals.
     Model(&'a str),
     /// The pool as a whole.
@@ -50,6 +52,8 @@ impl AccountOf<'_> {
             Self::Project(project) => format!("p/{project}"),
             Self::ProjectModel(project, model) => format!("q/{project}/{model}"),
             Self::Billing(account) => format!("b/{account}"),
+            // No id of an account holds a slash.
+            Self::OwnBilling(project) => format!("b//{project}"),
             Self::Model(model) => format!("m/{model}"),
             Self::Pool => "w/pool".to_owned(),
             Self::Consumer(consumer) => format!("c/{consumer}"),
@@ -58,13 +62,18 @@ impl AccountOf<'_> {
 }
 
 impl<'a> AccountOf<'a> {
+    /// The billing account of a project.
+    pub fn billing_of(project: &'a Project) -> Self {
+        project.billing_account.as_deref().map_or(Self::OwnBilling(&project.id), Self::Billing)
+    }
+
     /// Reads a ledger's id.
     pub fn parse(id: &'a str) -> Option<Self> {
         let (role, rest) = id.split_once('/')?;
         Some(match role {
             "k" => Self::Key(rest),
             "p" => Self::Project(rest),
-            "b" => Self::Billing(rest),
+            "b" => rest.strip_prefix('/').map_or(Self::Billing(rest), Self::OwnBilling),
             "m" => Self::Model(rest),
             "w" => Self::Pool,
             "c" => Self::Consumer(rest),
@@ -128,9 +137,9 @@ pub fn shard_spec(
             );
             all.limited_or_sparse(AccountOf::Key(&key.fingerprint), &pool.key_totals(project, key));
             all.limited_or_sparse(AccountOf::Project(&project.id), &pool.project_totals(project));
-            if let Some(account) = &project.billing_account {
-                all.limited_or_sparse(AccountOf::Billing(account), &pool.account_totals(account));
-            }
+            let account = project.billing_account.as_deref();
+            let totals = account.map(|account| pool.account_totals(account)).unwrap_or_default();
+            all.limited_or_sparse(AccountOf::billing_of(project), &totals);
             let standing = pool.standing_of(project, key);
             // The step of a whole limit; keys of one project fill the same ones, so each takes its part of the
             // turns. It is fine enough for limits of a hundred million.
@@ -268,6 +277,7 @@ pub fn account_name(pool: &catalogue::Pool, id: &str) -> String {
         Some(AccountOf::Project(project)) => format!("project {project}"),
         Some(AccountOf::ProjectModel(project, model)) => format!("project {project}, model {model}"),
         Some(AccountOf::Billing(account)) => format!("billing account {account}"),
+        Some(AccountOf::OwnBilling(project)) => format!("billing account of project {project}"),
         Some(AccountOf::Model(model)) => format!("model {model}"),
         Some(AccountOf::Pool) => format!("pool {}", pool.name),
         Some(AccountOf::Consumer(consumer)) => format!("consumer {consumer}"),

@@ -12,6 +12,10 @@ use crate::{
     ledger::{Acquired, Dimension, FOREVER, LedgerError, Millis, Span},
 };
 
+/// When to ask again while a probe is out, in milliseconds. It ends when it is reported, which nobody can
+/// foretell, and mostly long before its lease expires.
+const PROBE_PATIENCE: i64 = 1_000;
+
 /// A lease cannot be given now, or never.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -107,7 +111,8 @@ impl From<CommitError> for RenewError {
 impl AcquireError {
     /// Reads a refusal of the ledger; see [`Acquired`] for its words.
     pub(super) fn of_refusal(pool: &catalogue::Pool, answer: &Acquired, now: Millis) -> Self {
-        let Acquired(_, at, account, what) = answer;
+        let Acquired(_, instant, account, what) = answer;
+        let at = if what == "probe" { (*instant).min(now + PROBE_PATIENCE) } else { *instant };
         let subject = account_name(pool, account);
         let (reason, cause) = if let Some(limit) = what.strip_prefix("exceeds:") {
             (
@@ -115,7 +120,7 @@ impl AcquireError {
                 format!("the request is larger than the limit of {}", limit_in_words(limit)),
             )
         } else if let Some(block) = what.strip_prefix("block:") {
-            let reason = if *at >= FOREVER { RefusalReason::NoUsableKey } else { RefusalReason::CoolingDown };
+            let reason = if at >= FOREVER { RefusalReason::NoUsableKey } else { RefusalReason::CoolingDown };
             (reason, format!("cooling down ({block})"))
         } else if what == "probe" {
             (
@@ -130,15 +135,16 @@ impl AcquireError {
         let of_subject = if subject.is_empty() { String::new() } else { format!("{subject}: ") };
         let retry_after = duration(at - now);
         let ending = match reason {
-            _ if *at < FOREVER => format!("; a lease can be given in {retry_after:?}"),
+            _ if what == "probe" => format!("; ask again in {retry_after:?}"),
+            _ if at < FOREVER => format!("; a lease can be given in {retry_after:?}"),
             RefusalReason::RequestExceedsLimit => {
                 "; it can never be granted: make the request smaller, or raise the limit".to_owned()
             }
             _ => "; it stays so until an operator acts".to_owned(),
         };
         let message = format!("no key can serve this request: {of_subject}{cause}{ending}");
-        let refusal = Refusal { reason, subject, message, retry_at: *at, retry_after };
-        if *at < FOREVER { Self::Refused(refusal) } else { Self::Never(refusal) }
+        let refusal = Refusal { reason, subject, message, retry_at: at, retry_after };
+        if at < FOREVER { Self::Refused(refusal) } else { Self::Never(refusal) }
     }
 }
 

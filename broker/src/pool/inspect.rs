@@ -88,10 +88,7 @@ impl Pool {
             tier: project.tier,
             available: !is_blocked(AccountOf::Key(&key.fingerprint))
                 && !is_blocked(AccountOf::Project(&project.id))
-                && !project
-                    .billing_account
-                    .as_deref()
-                    .is_some_and(|account| is_blocked(AccountOf::Billing(account))),
+                && !is_blocked(AccountOf::billing_of(project)),
         };
         let mut keys: Vec<KeyView> = self.keys.values().map(key_view).collect();
         keys.sort_by(|a, b| a.key_id.cmp(&b.key_id));
@@ -111,7 +108,7 @@ impl Pool {
         for (key, project) in self.keys.values() {
             ids.insert(AccountOf::Key(&key.fingerprint).id());
             ids.insert(AccountOf::Project(&project.id).id());
-            ids.extend(project.billing_account.as_deref().map(|account| AccountOf::Billing(account).id()));
+            ids.insert(AccountOf::billing_of(project).id());
             for model in &models {
                 ids.insert(AccountOf::ProjectModel(&project.id, model).id());
                 if !self.config.key_limits_for(project, key, model).is_empty() {
@@ -119,6 +116,7 @@ impl Pool {
                 }
             }
         }
+        ids.extend(models.iter().map(|model| AccountOf::Model(model).id()));
         ids.into_iter().collect()
     }
 

@@ -38,6 +38,8 @@ pub struct Reported {
     pub action: Action,
     /// After how long.
     pub retry_after: Option<Duration>,
+    /// Whether the next try is the last.
+    pub once: bool,
     /// What the answer meant.
     pub signal: Signal,
     /// One sentence.
@@ -67,6 +69,7 @@ impl Pool {
                 state,
                 action: decision.advice.action,
                 retry_after: decision.advice.retry_after,
+                once: decision.advice.once,
                 signal: decision.signal,
                 message: decision.advice.message,
             },
@@ -110,7 +113,7 @@ fn settle(report: &Report<'_>, decision: &Decision) -> Settle {
         clear: decision.signal == Signal::Ok,
         blocks: decision.blocks.iter().map(block).collect(),
         memo: memo(decision),
-        health: 0,
+        health: decision.health,
         learned: Vec::new(),
         outcome: decision.signal.as_str().to_owned(),
     }
@@ -138,6 +141,7 @@ fn block(block: &gemini::Block) -> Block {
 fn memo(decision: &Decision) -> String {
     let action = match decision.advice.action {
         Action::Done => 'd',
+        Action::RetryOtherKey if decision.advice.once => 'p',
         Action::RetryOtherKey => 'o',
         Action::RetryAfter => 'a',
         Action::DoNotRetry => 'n',
@@ -149,8 +153,10 @@ fn memo(decision: &Decision) -> String {
 impl Reported {
     fn from_memo(memo: &str) -> Self {
         let mut parts = memo.split(':');
-        let action = match parts.next() {
-            Some("o") => Action::RetryOtherKey,
+        let action = parts.next();
+        let once = action == Some("p");
+        let action = match action {
+            Some("o" | "p") => Action::RetryOtherKey,
             Some("a") => Action::RetryAfter,
             Some("n") => Action::DoNotRetry,
             _ => Action::Done,
@@ -160,7 +166,7 @@ impl Reported {
         let signal =
             Signal::ALL.into_iter().find(|signal| signal.as_str() == name).unwrap_or(Signal::NotSent);
         let message = "this lease was reported before; that advice stands".to_owned();
-        Self { state: SettleState::Already, action, retry_after, signal, message }
+        Self { state: SettleState::Already, action, retry_after, once, signal, message }
     }
 
     /// The answer to a report of a lease that is not known here.
@@ -170,6 +176,7 @@ impl Reported {
             state: SettleState::Unknown,
             action: decision.advice.action,
             retry_after: decision.advice.retry_after,
+            once: decision.advice.once,
             signal: decision.signal,
             message: "no such lease is known: it was never granted here, or it was forgotten after its time"
                 .to_owned(),

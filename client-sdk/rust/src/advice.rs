@@ -28,6 +28,8 @@ pub struct Advice {
     pub action: Action,
     /// What the broker read in the outcome, for people and metrics.
     pub signal: Signal,
+    /// One more try, and no third: if that fails as well, do not send the request again.
+    pub once: bool,
     /// One sentence for people; it holds no key text.
     pub message: String,
     /// What the report did to its lease.
@@ -48,7 +50,7 @@ impl Advice {
             }
             advice::Action::DoNotRetry | advice::Action::Unspecified => Action::DoNotRetry,
         };
-        Self { action, signal: advice.signal(), message: advice.message, settled }
+        Self { action, signal: advice.signal(), once: advice.once, message: advice.message, settled }
     }
 
     /// Whether the request may be sent again, with a new lease.

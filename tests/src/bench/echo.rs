@@ -61,6 +61,7 @@ impl KeyBroker for Echo {
                 retry_after: None,
                 signal: Signal::Ok.into(),
                 message: "the request succeeded".to_owned(),
+                once: false,
             }),
         };
         let results = request.into_inner().reports.into_iter().map(result).collect();

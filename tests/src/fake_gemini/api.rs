@@ -79,6 +79,7 @@ enum Ending {
     Error(ErrorBody),
     InStreamError(ErrorBody),
     HalfStream,
+    Withheld,
     Hang,
     Reset,
 }
@@ -86,7 +87,7 @@ enum Ending {
 impl Ending {
     fn status(&self) -> u16 {
         match self {
-            Self::Success | Self::InStreamError(_) | Self::HalfStream => 200,
+            Self::Success | Self::InStreamError(_) | Self::HalfStream | Self::Withheld => 200,
             Self::Error(body) => body.status,
             Self::Hang | Self::Reset => 0,
         }
@@ -222,10 +223,12 @@ impl Decision {
 
 fn end_by(fault: Fault, context: &ErrorContext<'_>) -> Ending {
     match fault {
+        Fault::Withheld => Ending::Withheld,
         Fault::Hang => Ending::Hang,
         Fault::Reset => Ending::Reset,
         Fault::HalfStream => Ending::HalfStream,
         Fault::Error { name } => Ending::Error(name.body(context)),
+        Fault::ShapedError { name, shape } => Ending::Error(shape.of(name.body(context))),
         Fault::InStreamError { name } => Ending::InStreamError(name.body(context)),
         Fault::Status { code } => Ending::Error(
             NamedError::of_status(code).map_or_else(|| bodies::bare(code), |name| name.body(context)),
@@ -269,6 +272,8 @@ fn compose(ending: Ending, success: impl FnOnce() -> Option<Answer>, verb: Verb,
     match ending {
         Ending::Hang => Answer::Hang,
         Ending::Reset => Answer::Reset,
+        Ending::Withheld if verb == Verb::Stream => Answer::Pieces { pieces: vec![bodies::withheld()], sse },
+        Ending::Withheld => Answer::Json(bodies::withheld()),
         Ending::Error(body) if in_array => Answer::ErrorInArray(body),
         Ending::Error(body) => Answer::Error(body),
         Ending::Success => success().unwrap_or(Answer::Error(bodies::internal())),

@@ -115,6 +115,13 @@ pub fn interactions_quota_exceeded() -> ErrorBody {
     ErrorBody { status: 429, content_type: "application/json; charset=UTF-8", text }
 }
 
+/// Row 4, in the Interactions API's shape.
+pub fn interactions_too_many_requests() -> ErrorBody {
+    let error = json!({"code": "too_many_requests", "message": "Too many requests. Please retry later."});
+    let text = json!({ "error": error }).to_string();
+    ErrorBody { status: 429, content_type: "application/json; charset=UTF-8", text }
+}
+
 /// Row 5: the billing account spends too fast.
 pub fn spend_rate_429() -> ErrorBody {
     let message = "Your billing account has exceeded its spend rate limit. Please retry later.";
@@ -219,6 +226,11 @@ pub fn file_forbidden() -> ErrorBody {
     google(403, "PERMISSION_DENIED", message, &[])
 }
 
+/// Row 14: the same as a 404.
+pub fn resource_not_found() -> ErrorBody {
+    google(404, "NOT_FOUND", "Requested entity was not found.", &[])
+}
+
 /// Row 15: no permission, and no word on why.
 pub fn caller_forbidden() -> ErrorBody {
     google(403, "PERMISSION_DENIED", "The caller does not have permission", &[])
@@ -238,6 +250,19 @@ pub fn location_unsupported() -> ErrorBody {
 /// Row 18: a request that is wrong in itself.
 pub fn bad_request(message: &str) -> ErrorBody {
     google(400, "INVALID_ARGUMENT", message, &[])
+}
+
+/// Row 18: a request that is too large.
+pub fn too_large() -> ErrorBody {
+    google(413, "INVALID_ARGUMENT", "Request payload size exceeds the limit: 20971520 bytes.", &[])
+}
+
+/// Row 18: no error at all, but an answer that a safety filter withheld; it comes with 200.
+pub fn withheld() -> Value {
+    json!({
+        "candidates": [{"finishReason": "SAFETY", "index": 0}],
+        "usageMetadata": {"promptTokenCount": 7, "totalTokenCount": 7},
+    })
 }
 
 /// Row 18: a model that does not exist.

@@ -9,6 +9,7 @@ use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 use super::named_error::NamedError;
+use super::shape::Shape;
 
 /// A time in milliseconds: fixed, or random between two bounds that both belong to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,8 @@ pub enum Fault {
     Latency(Millis),
     /// The request travels this much longer: it arrives, and counts, that much later.
     LateArrival(Millis),
+    /// HTTP 200 with an answer that a safety filter withheld.
+    Withheld,
     /// No answer ever comes.
     Hang,
     /// The connection is reset before any answer.
@@ -57,6 +60,13 @@ pub enum Fault {
         /// Which.
         name: NamedError,
     },
+    /// One of Google's error answers in another shape than its usual one.
+    ShapedError {
+        /// Which.
+        name: NamedError,
+        /// In which shape.
+        shape: Shape,
+    },
     /// HTTP 200, the first piece of a stream, and then an error object. A call that does not stream gets
     /// the plain error.
     InStreamError {
@@ -69,10 +79,10 @@ impl Fault {
     /// Whether Google may have counted a request that ended so.
     pub(crate) fn may_be_counted(self) -> bool {
         match self {
-            Self::Error { name } => name.may_be_counted(),
+            Self::Error { name } | Self::ShapedError { name, .. } => name.may_be_counted(),
             Self::Status { code } => code >= 500,
             // The stream had begun: the quota was looked at before.
-            Self::InStreamError { .. } => true,
+            Self::InStreamError { .. } | Self::Withheld => true,
             Self::Latency(_) | Self::LateArrival(_) | Self::Hang | Self::Reset | Self::HalfStream => true,
         }
     }
@@ -82,11 +92,13 @@ impl Fault {
         match self {
             Self::Latency(_) => "latency",
             Self::LateArrival(_) => "late_arrival",
+            Self::Withheld => "withheld",
             Self::Hang => "hang",
             Self::Reset => "reset",
             Self::HalfStream => "half_stream",
             Self::Status { .. } => "status",
             Self::Error { .. } => "error",
+            Self::ShapedError { .. } => "shaped_error",
             Self::InStreamError { .. } => "in_stream_error",
         }
     }
@@ -345,6 +357,10 @@ mod tests {
         let expected =
             FaultRule::always(Fault::Error { name: NamedError::Opaque429 }).on_project("p").times(3);
         assert_eq!(rule, expected);
+        let shaped: FaultRule =
+            serde_json::from_str(r#"{"fault": {"kind": "shaped_error", "name": "leaked", "shape": "html"}}"#)
+                .unwrap();
+        assert_eq!(shaped.fault, Fault::ShapedError { name: NamedError::Leaked, shape: Shape::Html });
         let slow: FaultRule =
             serde_json::from_str(r#"{"fault": {"kind": "latency", "min_ms": 1, "max_ms": 9}}"#).unwrap();
         assert_eq!(slow.fault, Fault::Latency(Millis { min_ms: 1, max_ms: Some(9) }));

@@ -22,6 +22,7 @@ pub mod keyring;
 pub mod named_error;
 pub mod quota_id;
 pub mod server;
+pub mod shape;
 pub mod tokens;
 pub mod verdict;
 
@@ -45,5 +46,6 @@ pub use journal::{LogEntry, LogPage};
 pub use keyring::{KeyChange, fingerprint};
 pub use named_error::NamedError;
 pub use server::FakeGemini;
+pub use shape::Shape;
 pub use tokens::{estimate_input_tokens, tokens_of_bytes};
 pub use verdict::{Dimension, DimensionVerdict, Verdict};

@@ -54,6 +54,9 @@ named_errors! {
     /// A day's requests are spent.
     #[serde(rename = "daily_429")]
     Daily429 => |context| quota(context, Dimension::Rpd, 20, Duration::ZERO),
+    /// A minute's requests and a day's requests at once.
+    #[serde(rename = "minute_and_daily_429")]
+    MinuteAndDaily429 => |context| quotas(context, &[(Dimension::Rpm, 15), (Dimension::Rpd, 20)], Duration::ZERO),
     /// The model is not offered to this tier.
     #[serde(rename = "limit_zero_429")]
     LimitZero429 => |context| quota(context, Dimension::Rpm, 0, Duration::from_secs(34)),
@@ -62,6 +65,8 @@ named_errors! {
     Opaque429 => |_| bodies::opaque_429(),
     /// The Interactions API's word for a spent quota.
     InteractionsQuotaExceeded => |_| bodies::interactions_quota_exceeded(),
+    /// The Interactions API's word for too many requests.
+    InteractionsTooManyRequests => |_| bodies::interactions_too_many_requests(),
     /// The billing account spends too fast.
     #[serde(rename = "spend_rate_429")]
     SpendRate429 => |_| bodies::spend_rate_429(),
@@ -99,6 +104,8 @@ named_errors! {
     ReferrerBlocked => |_| bodies::referrer_blocked(),
     /// A file of another project.
     FileForbidden => |_| bodies::file_forbidden(),
+    /// A resource that is not there, or not for this project.
+    ResourceNotFound => |_| bodies::resource_not_found(),
     /// No permission, and no word on why.
     CallerForbidden => |_| bodies::caller_forbidden(),
     /// More than one key in one request.
@@ -107,6 +114,8 @@ named_errors! {
     LocationUnsupported => |_| bodies::location_unsupported(),
     /// A request that is wrong in itself.
     BadRequest => |_| bodies::bad_request("Request contains an invalid argument."),
+    /// A request that is too large.
+    TooLarge => |_| bodies::too_large(),
     /// A call without a key.
     MissingKey => |_| bodies::missing_key(),
     /// A model that does not exist.
@@ -126,8 +135,14 @@ named_errors! {
 }
 
 fn quota(context: &ErrorContext<'_>, dimension: Dimension, value: u64, wait: Duration) -> ErrorBody {
-    let violation = Violation::new(dimension, context.embeds, context.tier, context.quota_model, value);
-    bodies::quota_429(&[violation], wait)
+    quotas(context, &[(dimension, value)], wait)
+}
+
+fn quotas(context: &ErrorContext<'_>, spent: &[(Dimension, u64)], wait: Duration) -> ErrorBody {
+    let violation = |&(dimension, value): &(Dimension, u64)| {
+        Violation::new(dimension, context.embeds, context.tier, context.quota_model, value)
+    };
+    bodies::quota_429(&spent.iter().map(violation).collect::<Vec<_>>(), wait)
 }
 
 impl NamedError {

@@ -1,6 +1,6 @@
 //! Every error answer the fake can give.
 
-use keybroker_tests::fake_gemini::{Fault, FaultRule, NamedError};
+use keybroker_tests::fake_gemini::{Fault, FaultRule, NamedError, Shape};
 use serde_json::Value;
 
 use crate::support::{Bench, KEY};
@@ -23,12 +23,41 @@ async fn every_error_answer_is_sent_whole_and_parses() {
         let body: Value = serde_json::from_str(&text).unwrap();
         let error = &body["error"];
         assert!(is_json && error["message"].as_str().is_some_and(|message| !message.is_empty()), "{text}");
-        if name == NamedError::InteractionsQuotaExceeded {
-            assert_eq!(error["code"], "quota_exceeded");
-        } else {
-            assert_eq!(error["code"], status, "{name:?}");
+        match name {
+            NamedError::InteractionsQuotaExceeded => assert_eq!(error["code"], "quota_exceeded"),
+            NamedError::InteractionsTooManyRequests => assert_eq!(error["code"], "too_many_requests"),
+            _ => assert_eq!(error["code"], status, "{name:?}"),
         }
     }
+}
+
+#[tokio::test]
+async fn an_error_can_be_asked_for_in_another_shape() {
+    let bench = Bench::start().await;
+    for (shape, content_type, beginning) in [
+        (Shape::Array, "application/json", "[{"),
+        (Shape::Interactions, "application/json", "{\"error\":{\"code\":\"quota_exceeded\""),
+        (Shape::Text, "text/plain", "You exceeded your current quota"),
+        (Shape::Html, "text/html", "<!DOCTYPE html>"),
+    ] {
+        bench.fake.clear_faults();
+        bench.fake.add_fault(FaultRule::always(Fault::ShapedError { name: NamedError::Daily429, shape }));
+        let answer = bench.generated().await;
+        assert_eq!(answer.status(), 429);
+        assert!(answer.headers()["content-type"].to_str().unwrap().starts_with(content_type), "{shape:?}");
+        let text = answer.text().await.unwrap();
+        assert!(text.starts_with(beginning), "{shape:?}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_can_be_withheld_which_is_no_error() {
+    let bench = Bench::start().await;
+    bench.fake.add_fault(FaultRule::always(Fault::Withheld));
+    let answer = bench.generated().await;
+    assert_eq!(answer.status(), 200);
+    let body: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+    assert_eq!(body["candidates"][0]["finishReason"], "SAFETY");
 }
 
 #[tokio::test]

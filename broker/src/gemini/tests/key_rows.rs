@@ -1,8 +1,10 @@
 //! Rows 8 to 13 of the table: keys and projects that are refused.
 
+use std::time::Duration;
+
 use serde_json::json;
 
-use super::super::{FOREVER, Reason, Scope, Signal};
+use super::super::{Action, FOREVER, Reason, Scope, Signal};
 use super::bodies::*;
 use super::{blocked, fake_key, of, only_the_request, secs};
 
@@ -46,13 +48,21 @@ fn row_10_a_leaked_key_is_blocked_for_good() {
 }
 
 #[test]
-fn row_11_a_suspended_key_is_blocked_for_good() {
+fn row_11_a_suspended_key_is_blocked_for_good_and_a_second_one_takes_its_project_along() {
     let mut without_details = suspended(&fake_key());
     without_details["error"]["details"] = json!([]);
     for body in [suspended(&fake_key()), without_details] {
         let decision = of(403, &body);
         assert_eq!(decision.signal, Signal::KeySuspended);
-        assert_eq!(blocked(&decision, Scope::Key, Reason::KeySuspended, false), [FOREVER]);
+        let [key, project] = &decision.blocks[..] else { panic!("two blocks, not {:?}", decision.blocks) };
+        assert_eq!((key.scope, key.reason, key.probe), (Scope::Key, Reason::KeySuspended, false));
+        assert_eq!(key.length.steps, [FOREVER]);
+        assert_eq!(
+            (project.scope, project.reason, project.probe),
+            (Scope::Project, Reason::KeySuspended, false)
+        );
+        assert_eq!(project.length.steps, [Duration::ZERO, FOREVER]);
+        assert_eq!(decision.advice.action, Action::RetryOtherKey);
         assert!(decision.alert);
         assert!(!format!("{decision:?}").contains(&fake_key()), "a decision echoes no key");
     }

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::super::policy::{Facts, decide};
 use super::super::{Action, Charge, Outcome, Reason, Scope, Signal, TransportKind, read};
 use super::bodies::*;
 use super::{answer, blocked, of, only_the_request, scopes, secs};
@@ -20,7 +21,7 @@ fn row_14_a_resource_of_another_project_blames_nobody() {
 }
 
 #[test]
-fn row_15_a_denial_without_a_reason_penalises_nobody_and_tries_another_key() {
+fn row_15_a_denial_without_a_reason_is_acted_on_only_when_it_repeats() {
     let denied = error(403, "PERMISSION_DENIED", "The caller does not have permission", vec![]);
     let unheard_of = reasoned(403, "PERMISSION_DENIED", "No.", "A_REASON_OF_TOMORROW");
     for (status, body) in
@@ -28,8 +29,10 @@ fn row_15_a_denial_without_a_reason_penalises_nobody_and_tries_another_key() {
     {
         let decision = answer(status, &body);
         assert_eq!(decision.signal, Signal::PermissionUnclear);
-        assert_eq!(decision.blocks, []);
-        assert_eq!((decision.charge, decision.advice.action), (Charge::Keep, Action::RetryOtherKey));
+        assert_eq!(
+            blocked(&decision, Scope::Key, Reason::PermissionUnclear, true),
+            [0, 0, 600, 3_600, 21_600, 86_400].map(secs)
+        );
     }
 }
 
@@ -80,17 +83,29 @@ fn row_19_a_model_closed_to_new_users_is_closed_for_this_project() {
 }
 
 #[test]
-fn row_20_an_overloaded_model_blames_no_key_and_no_project() {
+fn row_20_an_overloaded_model_opens_its_breaker_and_blames_no_key_and_no_project() {
     let demand = error(503, "UNAVAILABLE", "This model is currently experiencing high demand.", vec![]);
     for body in [overloaded(), demand] {
         let decision = of(503, &body);
         assert_eq!(decision.signal, Signal::ModelOverloaded);
-        assert_eq!((scopes(&decision), decision.charge), (vec![], Charge::Keep));
+        assert_eq!((decision.charge, decision.health), (Charge::Keep, 0));
+        let [block] = &decision.blocks[..] else { panic!("one block, not {:?}", decision.blocks) };
+        assert_eq!((block.scope, block.reason, block.probe), (Scope::Model, Reason::ModelOverloaded, true));
+        assert_eq!(block.length.steps, [0, 0, 1, 2, 4, 8, 16, 30].map(secs));
         assert_eq!(
             (decision.advice.action, decision.advice.retry_after),
-            (Action::RetryAfter, Some(secs(5)))
+            (Action::RetryAfter, Some(secs(1)))
         );
     }
+}
+
+#[test]
+fn row_20_a_wait_that_a_proxy_asks_for_is_the_callers_and_not_the_breakers() {
+    let body = overloaded().to_string();
+    let decision =
+        read(&Outcome::HttpError { status: 503, body: body.as_bytes(), retry_after: Some(secs(7_200)) });
+    assert_eq!(decision.advice.retry_after, Some(secs(7_200)));
+    assert_eq!(decision.blocks[0].length.steps, [0, 0, 1, 2, 4, 8, 16, 30].map(secs));
 }
 
 #[test]
@@ -140,4 +155,17 @@ fn a_success_trues_up_and_asks_for_nothing() {
     let decision = read(&Outcome::Success);
     assert_eq!((decision.signal, decision.charge), (Signal::Ok, Charge::TrueUp));
     assert_eq!((scopes(&decision), decision.advice.action), (vec![], Action::Done));
+}
+
+#[test]
+fn only_a_fault_of_the_key_itself_lowers_its_standing() {
+    use Signal::*;
+    for signal in Signal::ALL {
+        let expected = match signal {
+            Ok => 5,
+            KeyInvalid | KeyBinding | KeyLeaked | KeySuspended | KeyRestricted | PermissionUnclear => -20,
+            _ => 0,
+        };
+        assert_eq!(decide(signal, Facts::default()).health, expected, "{signal}");
+    }
 }

@@ -2,29 +2,49 @@
 
 use serde_json::{Value, json};
 
-use super::super::{Dimension, LearnedQuota, Signal, Window};
+use super::super::{Dimension, LearnedQuota, Scope, Signal, Window};
 use super::bodies::*;
 use super::{answer, fake_key, secs};
 
-/// Bodies of which each asks for another decision, with the status they come with.
+/// A body of each row that has one, with the status it comes with.
 pub(super) fn samples() -> Vec<(u16, Value, Signal)> {
+    let refused = |status, name, message: &str| error(status, name, message, vec![]);
+    let denied = |message: &str| refused(403, "PERMISSION_DENIED", message);
+    let spent = |message: &str| refused(429, "RESOURCE_EXHAUSTED", message);
     vec![
         (429, minute(Some("34s")), Signal::MinuteQuota),
         (429, day(Some("26s")), Signal::DailyQuota),
         (429, quota(vec![violation(DAY_ID, Some("0"))], None), Signal::ModelNotOffered),
         (429, opaque(), Signal::Capacity),
+        (429, spent("Your billing account has exceeded its spend rate limit."), Signal::SpendRate),
+        (429, spent("Your project has exceeded its monthly spending cap."), Signal::SpendCap),
+        (429, spent("Your prepayment credits are depleted."), Signal::CreditDepleted),
         (400, invalid_key(), Signal::KeyInvalid),
+        (
+            401,
+            reasoned(401, "UNAUTHENTICATED", "Expected OAuth 2.", "ACCESS_TOKEN_TYPE_UNSUPPORTED"),
+            Signal::KeyBinding,
+        ),
         (403, leaked(), Signal::KeyLeaked),
         (403, suspended(&fake_key()), Signal::KeySuspended),
         (403, reasoned(403, "PERMISSION_DENIED", "Off.", "SERVICE_DISABLED"), Signal::ProjectDisabled),
+        (403, reasoned(403, "PERMISSION_DENIED", "No.", "API_KEY_SERVICE_BLOCKED"), Signal::KeyRestricted),
+        (403, denied("You do not have permission to access the File f."), Signal::WrongProject),
+        (403, denied("The caller does not have permission"), Signal::PermissionUnclear),
         (
-            403,
-            error(403, "PERMISSION_DENIED", "The caller does not have permission", vec![]),
-            Signal::PermissionUnclear,
+            400,
+            refused(400, "INVALID_ARGUMENT", "Multiple authentication credentials received."),
+            Signal::RequestFault,
         ),
-        (400, error(400, "INVALID_ARGUMENT", "Invalid JSON payload received.", vec![]), Signal::RequestFault),
-        (500, error(500, "INTERNAL", "An internal error has occurred.", vec![]), Signal::ServerFault),
+        (
+            400,
+            refused(400, "FAILED_PRECONDITION", "User location is not supported for the API use."),
+            Signal::RegionUnsupported,
+        ),
+        (400, refused(400, "INVALID_ARGUMENT", "Invalid JSON payload received."), Signal::RequestFault),
+        (404, refused(404, "NOT_FOUND", "m is no longer available to new users."), Signal::ModelClosed),
         (503, overloaded(), Signal::ModelOverloaded),
+        (500, refused(500, "INTERNAL", "An internal error has occurred."), Signal::ServerFault),
     ]
 }
 
@@ -177,6 +197,47 @@ fn every_quota_value_is_learned() {
 }
 
 #[test]
+fn several_quotas_in_one_body_are_all_learned_and_the_longest_lived_rules() {
+    let other_model = |mut violation: Value| {
+        violation["quotaDimensions"]["model"] = json!("gemini-embedding-1.0");
+        violation
+    };
+    let tokens_of_a_day = "GenerateContentInputTokensPerModelPerDay-FreeTier";
+    let body = quota(
+        vec![
+            violation(MINUTE_ID, Some("5")),
+            other_model(violation(tokens_of_a_day, Some("1000000"))),
+            violation(TOKENS_ID, Some("250000")),
+        ],
+        Some("26s"),
+    );
+    let decision = answer(429, body.to_string());
+    assert_eq!(decision.signal, Signal::DailyQuota);
+    let facts = |quota: &LearnedQuota| {
+        (quota.quota_value, quota.dimension, quota.window, quota.quota_model.clone().unwrap())
+    };
+    let learned: Vec<_> = decision.learned.iter().map(facts).collect();
+    let flash = || "gemini-3.8-flash".to_owned();
+    assert_eq!(
+        learned,
+        [
+            (Some(1_000_000), Dimension::InputTokens, Window::Day, "gemini-embedding-1.0".to_owned()),
+            (Some(250_000), Dimension::InputTokens, Window::Minute, flash()),
+            (Some(5), Dimension::Requests, Window::Minute, flash()),
+        ]
+    );
+}
+
+#[test]
+fn a_limit_of_zero_is_a_verdict_and_never_a_limit_to_go_by() {
+    let body = quota(vec![violation(DAY_ID, Some("0")), violation(MINUTE_ID, Some("5"))], None);
+    let decision = answer(429, body.to_string());
+    assert_eq!(decision.signal, Signal::ModelNotOffered);
+    let values: Vec<_> = decision.learned.iter().map(|quota| quota.quota_value).collect();
+    assert_eq!(values, [None, Some(5)]);
+}
+
+#[test]
 fn names_that_are_not_names_are_not_learned() {
     let mut spoiled = violation(DAY_ID, Some("-1"));
     spoiled["quotaDimensions"]["model"] = json!("a model\nwith lines");
@@ -214,7 +275,9 @@ fn a_server_that_fails_blames_no_key_whatever_its_body_says() {
     for status in [408, 500, 502, 503, 504] {
         for (_, body, _) in samples() {
             let decision = answer(status, body.to_string());
-            assert_eq!(decision.blocks, [], "{status} {body}");
+            let of_the_model = decision.blocks.iter().all(|block| block.scope == Scope::Model);
+            assert!(of_the_model && decision.health == 0, "{status} {body}");
+            assert_eq!(decision.blocks.is_empty(), status != 503, "only an overload opens the breaker");
         }
     }
 }

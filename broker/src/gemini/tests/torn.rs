@@ -99,5 +99,6 @@ fn many_broken_values_are_read_in_reasonable_time() {
         answer(200, piece.repeat(MAX_BODY / piece.len()));
         answer(429, piece.repeat(MAX_BODY / piece.len()));
     }
-    assert!(started.elapsed() < secs(5), "{:?}", started.elapsed());
+    // Seconds on a busy machine; a reading that is quadratic takes minutes.
+    assert!(started.elapsed() < secs(30), "{:?}", started.elapsed());
 }

@@ -67,6 +67,8 @@ struct Progress {
     waited: Duration,
     /// Keys that failed this request.
     excluded: Vec<String>,
+    /// Whether the broker allowed only one more try.
+    last_try: bool,
     /// The last failure of a request, which says more than a refusal that follows it.
     last: Option<GeminiError>,
 }
@@ -161,10 +163,12 @@ impl Call {
         // Without advice there is nothing to obey, so the failure is final; it stays reported.
         let advice: Option<Advice> = timeout(self.remaining(), report).await.ok().and_then(Result::ok);
         let action = advice.as_ref().map(|advice| advice.action);
+        let once = advice.as_ref().is_some_and(|advice| advice.once);
         let error = failure.error.reported(advice, progress.tries);
-        if progress.tries >= self.settings.attempts.get() {
+        if progress.tries >= self.settings.attempts.get() || progress.last_try {
             return Err(error);
         }
+        progress.last_try = once;
         let wait = match action {
             Some(Action::RetryOtherKey) => {
                 progress.excluded.push(key_id);
