@@ -11,7 +11,7 @@ use crate::{
     catalogue::{Catalogue, DEFAULT_POOL},
     lease_id::LeaseNames,
     ledger::{Ledger, LedgerError},
-    pool::{Pool, Stats},
+    pool::{Pool, Queues, Stats},
 };
 
 /// A broker: pools over one ledger.
@@ -28,6 +28,7 @@ struct State {
     catalogue: Catalogue,
     pools: BTreeMap<String, Arc<Pool>>,
     stats: BTreeMap<String, Arc<Stats>>,
+    queues: BTreeMap<String, Arc<Queues>>,
 }
 
 impl Broker {
@@ -58,18 +59,26 @@ impl Broker {
         let digest = catalogue.digest();
         let mut state = State { catalogue: catalogue.clone(), stats: old.stats.clone(), ..State::default() };
         for (name, config) in &catalogue.pools {
+            let queues = old.queues.get(name).cloned().unwrap_or_default();
+            state.queues.insert(name.clone(), queues.clone());
             let kept = old.pools.get(name).filter(|_| old.catalogue.digest() == digest);
             let pool = match kept {
                 Some(pool) => pool.clone(),
                 None => {
                     let stats = state.stats.entry(name.clone()).or_default().clone();
                     let ledger = self.ledger.clone();
-                    Arc::new(Pool::open(config.clone(), &digest, ledger, self.names.clone(), stats).await?)
+                    let names = self.names.clone();
+                    Arc::new(Pool::open(config.clone(), &digest, ledger, names, stats, queues).await?)
                 }
             };
             state.pools.insert(name.clone(), pool);
         }
-        *self.state.write().expect("no holder of this lock panics") = Arc::new(state);
+        let state = Arc::new(state);
+        *self.state.write().expect("no holder of this lock panics") = state.clone();
+        // Those who wait go on under the new catalogue, or are told that their pool is gone.
+        state.pools.values().for_each(Pool::serve_waiters);
+        let gone = old.queues.iter().filter(|(name, _)| !state.queues.contains_key(*name));
+        gone.for_each(|(_, queues)| queues.close());
         Ok(())
     }
 
