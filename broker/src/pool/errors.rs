@@ -26,7 +26,7 @@ pub struct Refusal {
     /// One sentence.
     pub message: String,
     /// The sentence without its ending, which says when.
-    cause: String,
+    cause: Box<str>,
     /// When it can be given, by the ledger's clock; [`FOREVER`] if never.
     pub retry_at: Millis,
     /// The same as a time from now.
@@ -174,7 +174,7 @@ impl Refusal {
             reason,
             subject,
             message,
-            cause,
+            cause: cause.into(),
             retry_at: *at,
             retry_after,
             estimated_wait: retry_after,
