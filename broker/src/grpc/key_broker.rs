@@ -52,7 +52,7 @@ impl KeyBroker for KeyBrokerService {
             request.settle.as_ref().and_then(|earlier| check::report(earlier, "settle", &mut faults));
         faults.into_result()?;
         let unknown_pool = || status::unknown_pool(&request.pool, &self.broker.pool_names());
-        self.broker.pool(&request.pool).ok_or_else(unknown_pool)?;
+        let pool = self.broker.pool(&request.pool).ok_or_else(unknown_pool)?;
         wish.quota_model = self.broker.quota_model(&wish.quota_model);
         // The earlier lease is settled also when no new one can be had.
         let settled = match &earlier {
@@ -62,7 +62,7 @@ impl KeyBroker for KeyBrokerService {
         if self.broker.is_draining() {
             return Err(status::shutting_down());
         }
-        match self.broker.acquire(&request.pool, &wish).await.ok_or_else(unknown_pool)? {
+        match pool.acquire(&wish, self.broker.drained()).await {
             Ok(grant) => Ok(Response::new(AcquireResponse { lease: Some(convert::lease(&grant)), settled })),
             Err(error) => Err(status::of_acquire(&error)),
         }

@@ -190,6 +190,10 @@ impl Account {
             [] => 0,
             [only] => *only,
             steps => {
+                if self.reason != block.reason {
+                    // What happens for another reason is not the same thing happening again.
+                    self.streak = 0;
+                }
                 // Requests that were under way when the block was set say nothing new.
                 if self.streak == 0 || granted_at >= self.blocked_until {
                     self.streak += 1;

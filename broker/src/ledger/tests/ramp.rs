@@ -100,3 +100,22 @@ fn a_step_of_nothing_only_counts_and_the_next_one_blocks() {
     world.settle(blocking(&second, vec![twice("p")]));
     assert_eq!((world.refusal().0, world.refusal().1.as_str()), (world.now + 60_000, "p/p"));
 }
+
+#[test]
+fn a_block_for_another_reason_begins_the_count_anew() {
+    let mut world = World::new(&[("a", "p"), ("b", "p")], &[per_minute(8)]);
+    let once_then_long = |reason: &str| crate::ledger::Block {
+        steps: vec![0, 60_000],
+        reason: reason.to_owned(),
+        ..block("k", 0, true)
+    };
+    for reason in ["unclear", "invalid"] {
+        let (lease, key) = world.grant();
+        assert_eq!(key, "a");
+        world.now += 200;
+        world.settle(blocking(&lease, vec![once_then_long(reason)]));
+        let only_a = crate::ledger::Acquire { only: vec!["a".to_owned()], ..world.request() };
+        assert_eq!(world.ask(only_a).0, AcquireState::Granted, "{reason}");
+        world.grant();
+    }
+}

@@ -169,6 +169,8 @@ local function block_account(account, granted_at, block)
   if #steps == 1 then
     step = steps[1]
   elseif #steps > 1 then
+    -- What happens for another reason is not the same thing happening again.
+    if row[3] ~= block[5] then row[7] = 0 end
     -- Requests that were under way when the block was set say nothing new.
     if row[7] == 0 or granted_at >= row[2] then row[7] = row[7] + 1 end
     step = steps[math.min(math.max(row[7], 1), #steps)]
