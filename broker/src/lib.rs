@@ -2,11 +2,14 @@
 
 pub mod broker;
 pub mod catalogue;
+pub mod claims;
 pub mod cli;
 pub mod config;
 pub mod fleet;
+pub mod events;
 pub mod gemini;
 pub mod grpc;
+pub mod hooks;
 pub mod http;
 pub mod lease_id;
 pub mod ledger;
