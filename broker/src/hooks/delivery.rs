@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use rand::RngExt;
 use reqwest::Client;
 use tokio::time::{Instant, sleep};
 
@@ -35,7 +34,7 @@ pub(super) async fn deliver(
             Ok(()) => return Ok(()),
             Err(failure) => failure,
         };
-        let pause = pause(nth, failure.wait, rand::rng().random_range(0.5..1.0));
+        let pause = pause(nth, failure.wait, rand::random_range(0.5..1.0));
         if !failure.again || nth >= hook.attempts || begun.elapsed() + pause > DEADLINE {
             return Err(format!("{} (attempt {nth} of {})", failure.why, hook.attempts));
         }

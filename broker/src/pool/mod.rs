@@ -4,8 +4,10 @@ pub mod accounts;
 mod committer;
 mod errors;
 mod inspect;
+pub mod note;
 mod report;
 mod stats;
+pub mod watch;
 
 use std::{
     collections::{HashMap, HashSet},
