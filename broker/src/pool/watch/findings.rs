@@ -4,8 +4,8 @@ use crate::{
     catalogue,
     events::{Event, EventKind, Numbers},
     gemini::{self, Dimension, LearnedQuota, Scope, Signal, Window},
-    ledger::{self, FOREVER, Millis, Span, account::Account, calendar::Calendar},
-    pool::{accounts::UNLIMITED, accounts::limit_name, millis},
+    ledger::{self, FOREVER, Millis, Span, UNLIMITED, account::Account, calendar::Calendar},
+    pool::{accounts::limit_name, millis},
 };
 
 use super::{Settled, subjects::Subjects};
@@ -39,9 +39,12 @@ pub(super) fn begun(
     Some(event)
 }
 
-/// The limits that the answer named and that are not the configured ones.
+/// The limits that the answer named, that the ledger had not learned before and that are not the
+/// configured ones.
 pub(super) fn learned(subjects: &Subjects, settled: &Settled, account: &str) -> Vec<Event> {
-    let Some(project) = subjects.project(&settled.key_id) else { return Vec::new() };
+    let Some(project) = subjects.project(&settled.key_id).filter(|_| settled.learned_news) else {
+        return Vec::new();
+    };
     let configured = subjects.pool.limits_for(project, &settled.quota_model);
     let is_configured = |measure: Measure, amount: u64| {
         configured.iter().any(|limit| Measure::configured(limit) == Some(measure) && limit.amount == amount)

@@ -56,6 +56,8 @@ pub struct Settled {
     pub note: super::note::Note,
     /// What the answer meant.
     pub decision: Decision,
+    /// Whether the ledger learned a limit by it that it did not know.
+    pub learned_news: bool,
     /// The ledger's clock.
     pub at: Millis,
 }

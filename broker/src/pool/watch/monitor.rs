@@ -23,7 +23,7 @@ use super::{
 use crate::{
     catalogue,
     claims::FleetTurns,
-    events::{Event, EventKind, Events, Numbers, Redactor},
+    events::{Event, EventKind, Events, Redactor},
     gemini::Scope,
     ledger::{FOREVER, Millis, account::Account},
     pool::accounts::{AccountOf, shard_spec},
@@ -45,11 +45,10 @@ const KEYS_AT_ONCE: usize = 128;
 const REST: u32 = 20;
 /// The most settles that are looked at together.
 const MOST_SETTLED: usize = 256;
-/// The same quota is suspected of outside usage, and the same limit told as learned, no more often.
+/// The same quota is suspected of outside usage no more often.
 const SUSPECT_AGAIN: Millis = 5 * 60_000;
-/// For so long one broker's word on an end, or on a learned limit, stands for the whole fleet.
+/// For so long one broker's word on an end stands for the whole fleet.
 const END_IS_TOLD: Duration = Duration::from_secs(60);
-const LIMIT_IS_TOLD: Duration = Duration::from_secs(24 * 3600);
 
 pub(super) struct Monitor {
     subjects: Subjects,
@@ -215,14 +214,7 @@ impl Monitor {
         }
         let Some(account) = self.subjects.account(settled, Scope::ProjectModel) else { return };
         for event in findings::learned(&self.subjects, settled, &account) {
-            let Numbers { limit_name, limit, .. } = &event.numbers;
-            let limit = limit.unwrap_or_default();
-            let what = format!("{} {}/{account}/{limit_name}/{limit}", event.kind, event.subject.pool);
-            if self.told.is_news(&what, settled.at, settled.at + SUSPECT_AGAIN)
-                && self.turns.take(&what, LIMIT_IS_TOLD).await
-            {
-                self.events.emit(event);
-            }
+            self.events.emit(event);
         }
         if let (Some(read), Some(row)) = (read, row(&account))
             && let Some(event) = findings::outside_usage(&self.subjects, settled, &account, row, read.now)

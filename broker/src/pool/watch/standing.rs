@@ -100,6 +100,7 @@ mod tests {
             name: "a1".to_owned(),
             class: 0,
             step: 1,
+            tag: "a".to_owned(),
             limited: vec!["q/a/m".to_owned()],
             sparse: vec!["k/0f".to_owned(), "p/a".to_owned()],
         };

@@ -100,6 +100,7 @@ struct Scene {
     ledger: Arc<Ledgerlike>,
     watch: Watch,
     events: Subscriber,
+    learned_news: bool,
 }
 
 impl Scene {
@@ -113,7 +114,7 @@ impl Scene {
         let watch = Watch::start_reading(pool(), ledger.clone(), events, FleetTurns::new(fleet.clone()));
         // The monitor has looked for what cools.
         pass(Duration::from_millis(1)).await;
-        Self { ledger: ledger.clone(), watch, events: listener }
+        Self { ledger: ledger.clone(), watch, events: listener, learned_news: true }
     }
 
     /// A lease of a key was answered so.
@@ -125,6 +126,7 @@ impl Scene {
             quota_model: MODEL.to_owned(),
             note: Note { consumer: "importer".to_owned(), labels },
             decision: decision.clone(),
+            learned_news: self.learned_news,
             at: self.ledger.now(),
         });
     }
@@ -243,6 +245,7 @@ async fn an_answer_that_is_only_counted_begins_nothing() {
         quota_model: MODEL.to_owned(),
         note: Note::default(),
         decision,
+        learned_news: false,
         at: scene.ledger.now(),
     };
     scene.watch.settled(&settled.decision, || settled.clone());
@@ -270,21 +273,22 @@ async fn a_refusal_far_below_the_limit_is_suspected_of_outside_usage_and_one_at_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_that_differs_from_the_configured_one_is_told_once_by_the_fleet() {
-    let (ledger, fleet) = (Ledgerlike::new(), Arc::default());
-    let (mut first, mut second) =
-        (Scene::beside(&ledger, &fleet).await, Scene::beside(&ledger, &fleet).await);
-    ledger.set(OF_MODEL, used(&ledger, 15));
-    for scene in [&first, &second] {
-        scene.answered("a1", 429, &minute_429(10), &[]);
-        scene.answered("a2", 429, &minute_429(15), &[]);
+async fn a_limit_that_the_ledger_did_not_know_is_told_if_it_is_not_the_configured_one() {
+    for (limit, news, told) in [(10, true, true), (10, false, false), (15, true, false)] {
+        let mut scene = Scene::start().await;
+        scene.ledger.set(OF_MODEL, used(&scene.ledger, 15));
+        scene.learned_news = news;
+        scene.answered("a1", 429, &minute_429(limit), &[]);
+        let learned: Vec<Event> =
+            scene.told().await.into_iter().filter(|event| event.kind == EventKind::LimitLearned).collect();
+        assert_eq!(learned.len(), usize::from(told), "{limit}, {news}");
+        if let [event] = learned.as_slice() {
+            assert_eq!(
+                (event.numbers.limit, event.numbers.limit_name.as_str()),
+                (Some(10), "requests per minute")
+            );
+        }
     }
-    let learned = |told: Vec<Event>| {
-        told.into_iter().filter(|event| event.kind == EventKind::LimitLearned).collect::<Vec<_>>()
-    };
-    let told = [learned(first.told().await), learned(second.told().await)].concat();
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!(told[0].numbers.limit, Some(10));
 }
 
 #[tokio::test(start_paused = true)]
