@@ -268,7 +268,8 @@ async fn a_reload_finishes_what_is_under_way_and_keeps_hooks_that_did_not_change
     let broker = Broker::alone(&[every(old.hook("moved", &[])), every(new.hook("kept", &[]))]);
     broker.events.emit(event(EventKind::KeyDisabled));
     broker.events.emit(event(EventKind::KeyRecovered));
-    (old.told(1).await, new.told(2).await);
+    old.told(1).await;
+    new.told(2).await;
     broker.hooks.replace(&[every(new.hook("moved", &[])), every(new.hook("kept", &[]))], Redactor::default());
     broker.events.emit(event(EventKind::PoolExhausted));
     new.told(4).await;

@@ -139,8 +139,8 @@ impl Measure {
             catalogue::Dimension::Requests => ledger::Dimension::Requests,
             catalogue::Dimension::InputTokens => ledger::Dimension::InputTokens,
             catalogue::Dimension::TotalTokens => ledger::Dimension::TotalTokens,
-            #[allow(unreachable_patterns, reason = "no quota that Google names counts anything else")]
-            catalogue::Dimension::InFlight | _ => return None,
+            // No quota that Google names counts anything else.
+            _ => return None,
         };
         let span = match limit.window {
             catalogue::Window::Trailing(seconds) => Span::Trailing(i64::from(seconds) * 1000),

@@ -90,8 +90,8 @@ impl Subjects {
                 (subject.project, subject.quota_model) = (self.text(project), self.text(model));
             }
             Some(AccountOf::Billing(account)) => subject.billing_account = self.text(account),
-            #[allow(unreachable_patterns, reason = "accounts of further roles name nothing of a key")]
-            Some(_) | None => {}
+            // Accounts of other roles name nothing of a key.
+            _ => {}
         }
         subject
     }
