@@ -46,7 +46,9 @@ pub(super) fn learned(subjects: &Subjects, settled: &Settled, account: &str) -> 
         return Vec::new();
     };
     let configured = subjects.pool.limits_for(project, &settled.quota_model);
+    // What was configured holds less its margin; so would what was learned.
     let is_configured = |measure: Measure, amount: u64| {
+        let amount = subjects.pool.less_margin(Some(project), amount);
         configured.iter().any(|limit| Measure::configured(limit) == Some(measure) && limit.amount == amount)
     };
     let mut events = Vec::new();

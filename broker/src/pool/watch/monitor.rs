@@ -26,7 +26,7 @@ use crate::{
     events::{Event, EventKind, Events, Redactor},
     gemini::Scope,
     ledger::{FOREVER, Millis, account::Account},
-    pool::accounts::{AccountOf, shard_spec},
+    pool::accounts::{AccountOf, commons, shard_spec},
 };
 
 /// The ledger is asked no more often than this.
@@ -256,14 +256,17 @@ impl Monitor {
         let began = Instant::now();
         let spec = shard_spec(&self.subjects.pool, "", model, Tier::Unspecified, 0);
         let candidates = spec.map(|spec| spec.candidates).unwrap_or_default();
+        let commons = commons(&self.subjects.pool, model, "", None, 0);
         let (mut able, mut earliest, mut at) = (0, FOREVER, 0);
         for some in candidates.chunks(KEYS_AT_ONCE) {
-            let ids: BTreeSet<&String> =
-                some.iter().flat_map(|candidate| candidate.limited.iter().chain(&candidate.sparse)).collect();
+            let of_keys = some.iter().flat_map(|candidate| candidate.limited.iter().chain(&candidate.sparse));
+            let ids: BTreeSet<&String> = of_keys.chain(commons.iter().map(|common| &common.id)).collect();
             let Some(read) = self.read(&ids.into_iter().cloned().collect::<Vec<_>>()).await else { return };
             at = read.now;
             for candidate in some {
-                let ready = able_at(candidate, &read.rows, read.now);
+                let of_key = candidate.limited.iter().chain(&candidate.sparse);
+                let ready =
+                    able_at(of_key.chain(commons.iter().map(|common| &common.id)), &read.rows, read.now);
                 able += usize::from(ready <= read.now);
                 earliest = earliest.min(ready);
             }

@@ -6,17 +6,20 @@ use tokio::time::Instant;
 
 use crate::{
     events::EventKind,
-    ledger::{CandidateSpec, Millis, account::Account},
+    ledger::{Millis, account::Account},
 };
 
 /// A pool that was short of keys so recently is not told to be so again. A pool whose minutes are spent
 /// swings every minute, and that is one piece of news.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// When a candidate is able to serve the smallest request; `now` if it is. An account without a row
-/// has nothing against it.
-pub(super) fn able_at(candidate: &CandidateSpec, rows: &HashMap<String, Account>, now: Millis) -> Millis {
-    let accounts = candidate.limited.iter().chain(&candidate.sparse);
+/// When a key with these accounts is able to serve the smallest request; `now` if it is. An account
+/// without a row has nothing against it.
+pub(super) fn able_at<'a>(
+    accounts: impl Iterator<Item = &'a String>,
+    rows: &HashMap<String, Account>,
+    now: Millis,
+) -> Millis {
     accounts.filter_map(|id| rows.get(id)).map(|row| row.smallest_at(now)).max().unwrap_or(now)
 }
 
@@ -95,22 +98,15 @@ mod tests {
     }
 
     #[test]
-    fn a_candidate_is_able_when_all_of_its_accounts_are() {
-        let candidate = CandidateSpec {
-            name: "a1".to_owned(),
-            class: 0,
-            step: 1,
-            tag: "a".to_owned(),
-            limited: vec!["q/a/m".to_owned()],
-            sparse: vec!["k/0f".to_owned(), "p/a".to_owned()],
-        };
+    fn a_key_is_able_when_all_of_its_accounts_are() {
+        let accounts = ["q/a/m", "k/0f", "p/a"].map(str::to_owned);
         let blocked = |until| Account { blocked_until: until, ..Account::default() };
         let mut rows = HashMap::new();
-        assert_eq!(able_at(&candidate, &rows, 10), 10);
+        assert_eq!(able_at(accounts.iter(), &rows, 10), 10);
         rows.insert("q/a/m".to_owned(), blocked(50));
         rows.insert("k/0f".to_owned(), blocked(70));
         rows.insert("p/other".to_owned(), blocked(99));
-        assert_eq!(able_at(&candidate, &rows, 10), 70);
-        assert_eq!(able_at(&candidate, &rows, 70), 70);
+        assert_eq!(able_at(accounts.iter(), &rows, 10), 70);
+        assert_eq!(able_at(accounts.iter(), &rows, 70), 70);
     }
 }

@@ -54,7 +54,7 @@ impl Subjects {
             Scope::ProjectModel => AccountOf::ProjectModel(&key.project, &settled.quota_model).id(),
             Scope::Project => AccountOf::Project(&key.project).id(),
             Scope::BillingAccount => AccountOf::Billing(key.billing_account.as_deref()?).id(),
-            Scope::Model => format!("m/{}", settled.quota_model),
+            Scope::Model => AccountOf::Model(&settled.quota_model).id(),
         })
     }
 
@@ -89,6 +89,7 @@ impl Subjects {
             Some(AccountOf::ProjectModel(project, model)) => {
                 (subject.project, subject.quota_model) = (self.text(project), self.text(model));
             }
+            Some(AccountOf::Model(model)) => subject.quota_model = self.text(model),
             Some(AccountOf::Billing(account)) => subject.billing_account = self.text(account),
             // Accounts of other roles name nothing of a key.
             _ => {}

@@ -361,6 +361,18 @@ async fn a_pool_that_runs_out_of_keys_is_told_step_by_step_with_the_instant_of_t
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_overloaded_model_leaves_no_key_able() {
+    let mut scene = Scene::start().await;
+    scene.ledger.block("m/flash", 30_000, "model_overloaded");
+    scene.watch.refused(MODEL);
+    let told = scene.told().await;
+    assert_eq!((told[0].kind, told[0].numbers.keys_able), (EventKind::PoolExhausted, Some(0)));
+    pass(Duration::from_secs(31)).await;
+    let told = scene.told().await;
+    assert_eq!((told[0].kind, told[0].subject.quota_model.as_str()), (EventKind::CooldownEnded, MODEL));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_ledger_is_asked_at_most_once_a_second_and_not_at_all_while_nothing_happens() {
     let mut scene = Scene::start().await;
     let reads = |scene: &Scene| scene.ledger.reads.load(Relaxed);
