@@ -4,6 +4,8 @@ use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc, sync::Mutex
 
 use tokio::time::{Instant, timeout};
 
+use crate::registry::Registry;
+
 /// How long the fleet may take to say whose turn it is.
 const DEADLINE: Duration = Duration::from_secs(3);
 /// For how long a claim that another broker has is not asked for again.
@@ -23,6 +25,13 @@ pub struct ClaimError(pub String);
 pub trait Claims: Send + Sync + 'static {
     /// True for exactly one caller of the fleet until `span` has passed; false for all others.
     fn claim<'a>(&'a self, name: &'a str, span: Duration) -> ClaimFuture<'a>;
+}
+
+impl Claims for Arc<dyn Registry> {
+    fn claim<'a>(&'a self, name: &'a str, span: Duration) -> ClaimFuture<'a> {
+        let claim = self.as_ref().claim(name, span);
+        Box::pin(async move { claim.await.map_err(|error| ClaimError(error.to_string())) })
+    }
 }
 
 /// Claims within this process alone: the whole fleet, where it is one broker.

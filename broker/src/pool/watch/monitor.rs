@@ -128,7 +128,7 @@ impl Monitor {
         let mut ids = BTreeSet::new();
         for project in &self.subjects.pool.projects {
             ids.insert(AccountOf::Project(&project.id).id());
-            ids.extend(project.billing_account.as_deref().map(|account| AccountOf::Billing(account).id()));
+            ids.insert(AccountOf::billing_of(project).id());
             ids.extend(project.keys.iter().map(|key| AccountOf::Key(&key.fingerprint).id()));
         }
         if let Some(read) = self.read(&ids.into_iter().collect::<Vec<_>>()).await {

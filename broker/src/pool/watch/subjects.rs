@@ -53,7 +53,7 @@ impl Subjects {
             Scope::Key => AccountOf::Key(&key.fingerprint).id(),
             Scope::ProjectModel => AccountOf::ProjectModel(&key.project, &settled.quota_model).id(),
             Scope::Project => AccountOf::Project(&key.project).id(),
-            Scope::BillingAccount => AccountOf::Billing(key.billing_account.as_deref()?).id(),
+            Scope::BillingAccount => AccountOf::billing_of(self.project(&settled.key_id)?).id(),
             Scope::Model => AccountOf::Model(&settled.quota_model).id(),
         })
     }
@@ -85,7 +85,9 @@ impl Subjects {
                     subject.billing_account = self.text(key.billing_account.as_deref().unwrap_or_default());
                 }
             }
-            Some(AccountOf::Project(project)) => subject.project = self.text(project),
+            Some(AccountOf::Project(project) | AccountOf::OwnBilling(project)) => {
+                subject.project = self.text(project)
+            }
             Some(AccountOf::ProjectModel(project, model)) => {
                 (subject.project, subject.quota_model) = (self.text(project), self.text(model));
             }
