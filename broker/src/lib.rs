@@ -2,16 +2,20 @@
 
 pub mod broker;
 pub mod catalogue;
+pub mod claims;
 pub mod cli;
 pub mod config;
+pub mod events;
 pub mod fleet;
 pub mod gemini;
 pub mod grpc;
+pub mod hooks;
 pub mod http;
 pub mod lease_id;
 pub mod ledger;
 pub mod operate;
 pub mod pool;
+pub mod prober;
 pub mod registry;
 pub mod reload;
 pub mod secret;

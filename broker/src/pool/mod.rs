@@ -5,9 +5,11 @@ mod capacity;
 mod committer;
 mod errors;
 mod inspect;
+pub mod note;
 mod queue;
 mod report;
 mod stats;
+pub mod watch;
 
 use std::{
     collections::{HashMap, HashSet},

@@ -56,6 +56,8 @@ pub struct Counters {
     pub keys_in_url: u64,
     /// Calls by status.
     pub statuses: BTreeMap<u16, u64>,
+    /// Calls by the key's fingerprint and by method.
+    pub keys: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
 #[derive(Debug)]
@@ -91,6 +93,8 @@ impl Journal {
         book.counters.calls += 1;
         book.counters.keys_in_url += u64::from(key_in_url);
         *book.counters.statuses.entry(entry.status).or_default() += 1;
+        let of_key = book.counters.keys.entry(entry.key.to_string()).or_default();
+        *of_key.entry(entry.method.clone()).or_default() += 1;
         if self.capacity > 0 {
             if book.ring.len() == self.capacity {
                 book.ring.pop_front();

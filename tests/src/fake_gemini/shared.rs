@@ -42,6 +42,7 @@ impl Shared {
             quota_refusals,
             keys_in_url: counters.keys_in_url,
             statuses: counters.statuses,
+            keys: counters.keys,
             lines,
         }
     }

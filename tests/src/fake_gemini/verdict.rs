@@ -68,11 +68,19 @@ pub struct Verdict {
     pub keys_in_url: u64,
     /// Calls by HTTP status; 0 stands for no answer (hang, reset).
     pub statuses: BTreeMap<u16, u64>,
+    /// Calls by the key's fingerprint (empty for a call without a key) and by method, such as `countTokens`.
+    #[serde(default)]
+    pub keys: BTreeMap<String, BTreeMap<String, u64>>,
     /// One line for each (project, quota model, dimension) that saw an arrival, in that order.
     pub lines: Vec<DimensionVerdict>,
 }
 
 impl Verdict {
+    /// How often a method was called with a key.
+    pub fn calls_with(&self, fingerprint: &str, method: &str) -> u64 {
+        self.keys.get(fingerprint).and_then(|methods| methods.get(method)).copied().unwrap_or_default()
+    }
+
     /// The limits that were not kept.
     pub fn overspent(&self) -> impl Iterator<Item = &DimensionVerdict> {
         self.lines.iter().filter(|line| !line.is_kept())
