@@ -1,7 +1,7 @@
 //! All pools of a broker, and how a new configuration takes their place.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, RwLock},
 };
 
@@ -9,9 +9,12 @@ use tokio::sync::{Mutex, watch};
 
 use crate::{
     catalogue::{Catalogue, DEFAULT_POOL},
-    lease_id::LeaseNames,
-    ledger::{Ledger, LedgerError},
-    pool::{Pool, Queues, Stats},
+    claims::{Claims, FleetTurns},
+    events::{Events, Redactor},
+    hooks::Hooks,
+    ledger::{EditAction, Ledger, LedgerError},
+    pool::{Pool, Queues, Stats, Surroundings, note::Note},
+    prober::{CannotProbe, Prober, Recovery, RecoveryError, RecoveryFuture},
     secret::Secret,
 };
 
@@ -20,8 +23,9 @@ const MOST_FORMER: usize = 1000;
 
 /// A broker: pools over one ledger.
 pub struct Broker {
-    ledger: Arc<dyn Ledger>,
-    names: Arc<LeaseNames>,
+    surroundings: Surroundings,
+    hooks: Hooks,
+    current: watch::Sender<Arc<Catalogue>>,
     state: RwLock<Arc<State>>,
     changing: Mutex<()>,
     draining: watch::Sender<bool>,
@@ -29,7 +33,7 @@ pub struct Broker {
 
 #[derive(Default)]
 struct State {
-    catalogue: Catalogue,
+    catalogue: Arc<Catalogue>,
     pools: BTreeMap<String, Arc<Pool>>,
     stats: BTreeMap<String, Arc<Stats>>,
     // Pools that are gone: nothing is leased from them, and leases of them can still be reported.
@@ -43,10 +47,18 @@ impl Broker {
     ///
     /// # Errors
     /// If the ledger cannot be opened.
-    pub async fn open(ledger: Arc<dyn Ledger>, catalogue: Catalogue) -> Result<Self, LedgerError> {
+    pub async fn open(
+        ledger: Arc<dyn Ledger>,
+        claims: Arc<dyn Claims>,
+        catalogue: Catalogue,
+    ) -> Result<Self, LedgerError> {
+        let (events, turns) = (Events::new(), FleetTurns::new(claims));
+        let hooks = Hooks::start(&events, turns.clone());
+        let hooks = hooks.map_err(|error| LedgerError::Unusable(error.to_string()))?;
         let broker = Self {
-            ledger,
-            names: Arc::default(),
+            surroundings: Surroundings { ledger, names: Arc::default(), events, turns },
+            hooks,
+            current: watch::Sender::default(),
             state: RwLock::default(),
             changing: Mutex::default(),
             draining: watch::Sender::new(false),
@@ -64,6 +76,7 @@ impl Broker {
         let _changing = self.changing.lock().await;
         let old = self.state();
         let digest = catalogue.digest();
+        let catalogue = Arc::new(catalogue);
         let mut state = State {
             catalogue: catalogue.clone(),
             stats: old.stats.clone(),
@@ -75,12 +88,15 @@ impl Broker {
             state.queues.insert(name.clone(), queues.clone());
             let kept = old.pools.get(name).filter(|_| old.catalogue.digest() == digest);
             let pool = match kept {
-                Some(pool) => pool.clone(),
+                Some(pool) => {
+                    pool.set_catalogue(catalogue.clone());
+                    pool.clone()
+                }
                 None => {
                     let stats = state.stats.entry(name.clone()).or_default().clone();
-                    let ledger = self.ledger.clone();
-                    let names = self.names.clone();
-                    let pool = Pool::open(config.clone(), &digest, ledger, names, stats, queues).await?;
+                    let around = self.surroundings.clone();
+                    let pool =
+                        Pool::open(config.clone(), catalogue.clone(), &digest, around, stats, queues).await?;
                     Arc::new(pool.with_former(state.former_secrets.clone()))
                 }
             };
@@ -89,6 +105,9 @@ impl Broker {
         let known = old.former_pools.iter().chain(&old.pools);
         let gone = known.filter(|(name, _)| !state.pools.contains_key(*name));
         state.former_pools = gone.map(|(name, pool)| (name.clone(), pool.clone())).collect();
+        let keys = catalogue.keys().map(|(_, key)| key.secret.clone());
+        self.hooks.replace(&catalogue.hooks, Redactor::new(keys));
+        self.current.send_replace(catalogue);
         let state = Arc::new(state);
         *self.state.write().expect("no holder of this lock panics") = state.clone();
         // Those who wait go on under the new catalogue, or are told that their pool is gone.
@@ -117,6 +136,20 @@ impl Broker {
     /// The quota model that a model id counts under.
     pub fn quota_model(&self, model: &str) -> String {
         self.state().catalogue.quota_model(model).to_owned()
+    }
+
+    /// Starts to probe disabled keys.
+    ///
+    /// # Errors
+    /// If TLS cannot be set up.
+    pub fn probe(self: &Arc<Self>) -> Result<Prober, CannotProbe> {
+        let Surroundings { ledger, turns, .. } = &self.surroundings;
+        Prober::start(self.current.subscribe(), Arc::new(ledger.clone()), self.clone(), turns.clone())
+    }
+
+    /// What the ledger is to remember of a request.
+    pub fn note(&self, consumer: &str, labels: &HashMap<String, String>) -> Note {
+        Note::of(consumer, labels, &self.state().catalogue.hooks)
     }
 
     /// The digest of the catalogue in place.
@@ -151,11 +184,21 @@ impl Broker {
         if self.is_draining() {
             return Err("the broker is shutting down".to_owned());
         }
-        self.ledger.ping().await.map_err(|error| error.to_string())
+        self.surroundings.ledger.ping().await.map_err(|error| error.to_string())
     }
 
     fn state(&self) -> Arc<State> {
         self.state.read().expect("no holder of this lock panics").clone()
+    }
+}
+
+impl Recovery for Broker {
+    fn recover<'a>(&'a self, pool: &'a str, account: &'a str) -> RecoveryFuture<'a> {
+        Box::pin(async move {
+            let pool = self.pool(pool).ok_or_else(|| RecoveryError("the pool is gone".to_owned()))?;
+            let recovered = pool.edit(&[account.to_owned()], EditAction::Recover).await;
+            recovered.map(drop).map_err(|error| RecoveryError(error.to_string()))
+        })
     }
 }
 

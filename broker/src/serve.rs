@@ -86,6 +86,7 @@ async fn run(
     }
     let fleet = Fleet::open(ledger, registry, master_keys, loaded.catalogue).await;
     let fleet = Arc::new(fleet.map_err(Failure::failed)?);
+    let _probing = fleet.broker().probe().map_err(Failure::failed)?;
     let grpc = listeners.grpc.local_addr().map_err(Failure::failed)?;
     let http = listeners.http.local_addr().map_err(Failure::failed)?;
     let reloading =

@@ -50,8 +50,8 @@ pub async fn run(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .map_err(io::Error::other)?;
-    let key_broker = KeyBrokerServer::new(KeyBrokerService::new(broker.clone()))
-        .max_decoding_message_size(LARGEST_REQUEST);
+    let key_broker =
+        KeyBrokerServer::new(KeyBrokerService::new(fleet.clone())).max_decoding_message_size(LARGEST_REQUEST);
     let admin = AdminServer::new(AdminService::new(fleet)).max_decoding_message_size(LARGEST_REQUEST);
     let grpc = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(30)))

@@ -75,7 +75,7 @@ impl Fleet {
         let snapshot = registry.snapshot(None).await?.unwrap_or_default();
         let merged = merge::merge(&configured, &snapshot, master_keys.as_ref());
         say_what_is_left_out(&BTreeMap::new(), &merged.left_out);
-        let broker = Broker::open(ledger.clone(), merged.catalogue).await?;
+        let broker = Broker::open(ledger.clone(), Arc::new(registry.clone()), merged.catalogue).await?;
         let placed = Placed { configured, snapshot, left_out: merged.left_out };
         Ok(Self {
             broker: Arc::new(broker),

@@ -25,6 +25,15 @@ pub struct Decision {
     pub alert: bool,
 }
 
+impl Decision {
+    /// The quota model under which Google counted the request, if the body said so and it is not that one.
+    #[must_use]
+    pub fn counted_as(&self, quota_model: &str) -> Option<&str> {
+        let named = self.learned.iter().find_map(|quota| quota.quota_model.as_deref());
+        named.filter(|named| *named != quota_model)
+    }
+}
+
 /// What becomes of a lease's charge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Charge {

@@ -1,6 +1,6 @@
 //! Bad input, field by field: all that is wrong is named at once.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use keybroker_proto::v1::{
     AcquireRequest, LeaseReport, Tier, lease_report::Outcome as WireOutcome, transport_error::Kind,
@@ -58,6 +58,8 @@ pub(super) fn wish(request: &AcquireRequest, faults: &mut Faults) -> Wish {
     }
     let tokens = request.input_tokens;
     faults.check((0..=MOST_TOKENS).contains(&tokens), "input_tokens", "is out of range; write 0 to 10^12");
+    let output = request.output_tokens;
+    faults.check((0..=MOST_TOKENS).contains(&output), "output_tokens", "is out of range; write 0 to 10^12");
     let permits = request.permits.unwrap_or(1);
     faults.check(
         (1..=MOST_PERMITS).contains(&permits),
@@ -68,9 +70,10 @@ pub(super) fn wish(request: &AcquireRequest, faults: &mut Faults) -> Wish {
     let wait = request.wait.as_ref().map_or(Some(Duration::ZERO), duration);
     faults.check(wait.is_some_and(|wait| wait <= MOST_WAIT), "wait", "is out of range; write 0s to 600s");
     faults.check(request.consumer.len() <= LONGEST_NAME, "consumer", "is longer than 128 bytes");
-    check_labels(request, faults);
+    check_labels("labels", &request.labels, faults);
 
     let constraints = request.constraints.clone().unwrap_or_default();
+    check_labels("constraints.labels", &constraints.labels, faults);
     for (field, list) in [
         ("constraints.exclude_key_ids", &constraints.exclude_key_ids),
         ("constraints.exclude_projects", &constraints.exclude_projects),
@@ -90,6 +93,7 @@ pub(super) fn wish(request: &AcquireRequest, faults: &mut Faults) -> Wish {
     Wish {
         quota_model: model.to_owned(),
         input_tokens: tokens,
+        output_tokens: output,
         ttl,
         consumer: request.consumer.clone(),
         wait: wait.unwrap_or_default(),
@@ -98,18 +102,20 @@ pub(super) fn wish(request: &AcquireRequest, faults: &mut Faults) -> Wish {
         tier: tier.unwrap_or(Tier::Unspecified),
         exclude_key_ids: constraints.exclude_key_ids,
         exclude_projects: constraints.exclude_projects,
+        key_labels: constraints.labels.into_iter().collect(),
+        note: String::new(),
     }
 }
 
-fn check_labels(request: &AcquireRequest, faults: &mut Faults) {
+fn check_labels(field: &str, labels: &HashMap<String, String>, faults: &mut Faults) {
     let (longest_name, longest_value) = LONGEST_LABEL;
     let short = |(name, value): (&String, &String)| {
         (1..=longest_name).contains(&name.len()) && value.len() <= longest_value
     };
-    let right = request.labels.len() <= MOST_LABELS && request.labels.iter().all(short);
+    let right = labels.len() <= MOST_LABELS && labels.iter().all(short);
     faults.check(
         right,
-        "labels",
+        field,
         "are too many or too long; at most 16, names of 1 to 63 bytes, values to 256 bytes",
     );
 }
@@ -179,13 +185,20 @@ fn usage(report: &LeaseReport) -> Usage {
         _ => None,
     };
     let sane = |tokens: Option<i64>| tokens.filter(|tokens| (0..=MOST_TOKENS).contains(tokens));
-    usage.map_or_else(Usage::default, |usage| Usage {
-        input_tokens: sane(usage.input_tokens),
-        total_tokens: sane(usage.total_tokens),
+    usage.map_or_else(Usage::default, |usage| {
+        let input_tokens = sane(usage.input_tokens);
+        // Google leaves out what is nought.
+        let answer =
+            sane(usage.output_tokens).map(|output| output + sane(usage.thoughts_tokens).unwrap_or(0));
+        let sum = input_tokens.zip(answer).map(|(input, output)| input + output);
+        Usage {
+            input_tokens,
+            cached_tokens: sane(usage.cached_tokens),
+            total_tokens: sane(usage.total_tokens).or(sum),
+        }
     })
 }
 
-/// A time on the wire; none if it is negative or not one.
 pub(super) fn duration(wire: &prost_types::Duration) -> Option<Duration> {
     let nanos = u32::try_from(wire.nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
     Some(Duration::new(u64::try_from(wire.seconds).ok()?, nanos))

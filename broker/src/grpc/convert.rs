@@ -21,6 +21,7 @@ pub(super) fn lease(grant: &Grant) -> v1::Lease {
         expires_at: Some(timestamp(grant.expires_at)),
         expires_in: Some(duration(grant.expires_in)),
         permits: i32::try_from(grant.permits).unwrap_or(i32::MAX),
+        over_plan: grant.over_plan,
     }
 }
 

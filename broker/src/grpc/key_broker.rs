@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     broker::Broker,
+    fleet::Fleet,
     lease_id::LeaseId,
     pool::{Report, Reported},
 };
@@ -24,12 +25,13 @@ const MOST_REPORTS: usize = 256;
 /// Leases keys.
 pub struct KeyBrokerService {
     broker: Arc<Broker>,
+    fleet: Arc<Fleet>,
 }
 
 impl KeyBrokerService {
-    /// The service of that broker.
-    pub fn new(broker: Arc<Broker>) -> Self {
-        Self { broker }
+    /// The service of that fleet's broker.
+    pub fn new(fleet: Arc<Fleet>) -> Self {
+        Self { broker: fleet.broker().clone(), fleet }
     }
 
     async fn report_one(&self, report: &Report<'_>) -> Result<ReportResult, Status> {
@@ -38,6 +40,15 @@ impl KeyBrokerService {
             Some(pool) => pool.report(report).await.map_err(|error| status::of_acquire(&error))?,
             None => Reported::unknown(&report.outcome),
         };
+        if let Some(quota_model) = reported.counted_as.clone() {
+            // What is learned is for those who come next; nobody waits for it.
+            let (fleet, model) = (self.fleet.clone(), report.lease.quota_model().to_owned());
+            tokio::spawn(async move {
+                if let Err(error) = fleet.learn_alias(&model, &quota_model).await {
+                    tracing::warn!(%error, model, quota_model, "what a model counts as could not be remembered");
+                }
+            });
+        }
         Ok(convert::reported(&id, &reported))
     }
 }
@@ -53,6 +64,7 @@ impl KeyBroker for KeyBrokerService {
         faults.into_result()?;
         let unknown_pool = || status::unknown_pool(&request.pool, &self.broker.pool_names());
         let pool = self.broker.pool(&request.pool).ok_or_else(unknown_pool)?;
+        wish.note = self.broker.note(&request.consumer, &request.labels).encode();
         wish.quota_model = self.broker.quota_model(&wish.quota_model);
         // The earlier lease is settled also when no new one can be had.
         let settled = match &earlier {

@@ -60,6 +60,7 @@ pub(super) fn of_acquire(error: &AcquireError) -> Status {
         AcquireError::TooManyModels(_) => {
             bad_request(vec![("model".to_owned(), format!("cannot be leased for: {error}"))])
         }
+        AcquireError::TooManyKeys(_) => bad_request(vec![("constraints".to_owned(), error.to_string())]),
         AcquireError::Ledger(error) => of_ledger(error),
         AcquireError::Overloaded { retry_after, queue_length } => {
             let mut details = details(ErrorReason::Overloaded, estimate(*retry_after, *queue_length));

@@ -6,8 +6,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::ledger::{
-    Acquire, AcquireState, Acquired, Batch, CommonSpec, Ledger, LedgerError, Millis, Renew, Renewed, Reply,
-    Settle, Settled, calendar::Calendar, shard::REBASE_AT,
+    Acquire, AcquireState, Acquired, Batch, CommonSpec, Edit, Ledger, LedgerError, Millis, Renew, Renewed,
+    Reply, Settle, Settled, calendar::Calendar, shard::REBASE_AT,
 };
 
 /// The most operations in one call: it bounds how long the ledger is busy with one pool.
@@ -34,6 +34,7 @@ enum Job {
     Settle(Arc<str>, Settle, Answer<Settled>),
     Renew(Arc<str>, Renew, Answer<Renewed>),
     Acquire(Arc<str>, Acquire, Vec<CommonSpec>, Answer<Acquired>),
+    Edit(Edit, Answer<bool>),
 }
 
 /// The queue in front of a pool's ledger. Operations name their shard; the index in them is set here.
@@ -79,6 +80,14 @@ impl Committer {
         self.ask(|answer| Job::Renew(shard, op, answer)).await
     }
 
+    /// Changes the standing of an account; whether it did.
+    ///
+    /// # Errors
+    /// If the ledger gave no answer; doing it again is safe.
+    pub(super) async fn edit(&self, edit: Edit) -> Result<(bool, Millis), CommitError> {
+        self.ask(|answer| Job::Edit(edit, answer)).await
+    }
+
     /// Gives all of a lease back, without waiting for the ledger.
     pub(super) fn give_back(&self, shard: Arc<str>, lease: &str) {
         let job = Job::Settle(shard, Settle::not_sent(lease), oneshot::channel().0);
@@ -102,6 +111,7 @@ struct Answers {
     settles: Vec<Answer<Settled>>,
     renews: Vec<Answer<Renewed>>,
     acquires: Vec<Answer<Acquired>>,
+    edits: Vec<Answer<bool>>,
 }
 
 async fn run(ledger: Arc<dyn Ledger>, pool: String, ledger_id: String, mut jobs: mpsc::Receiver<Job>) {
@@ -146,6 +156,10 @@ fn gather(ledger_id: &str, calendar: &Calendar, jobs: impl Iterator<Item = Job>)
                 batch.renews.push(Renew { shard, ..op });
                 answers.renews.push(answer);
             }
+            Job::Edit(edit, answer) => {
+                batch.edits.push(edit);
+                answers.edits.push(answer);
+            }
             // Whoever gave up meanwhile is not granted anything.
             Job::Acquire(.., answer) if answer.is_closed() => {}
             Job::Acquire(shard, op, commons, answer) => {
@@ -184,6 +198,9 @@ fn deliver(reply: Reply, answers: Answers, batch: &Batch) -> Vec<Job> {
     for (result, answer) in reply.renews.into_iter().zip(answers.renews) {
         let _ = answer.send(Ok((result, now)));
     }
+    for (result, answer) in reply.edits.into_iter().zip(answers.edits) {
+        let _ = answer.send(Ok((result, now)));
+    }
     let mut given_back = Vec::new();
     for ((result, answer), op) in reply.acquires.into_iter().zip(answers.acquires).zip(&batch.acquires) {
         if let Err(Ok((Acquired(AcquireState::Granted, ..), _))) = answer.send(Ok((result, now))) {
@@ -198,6 +215,7 @@ fn fail(error: &CommitError, answers: Answers) {
     answers.settles.into_iter().for_each(|answer| drop(answer.send(Err(error.clone()))));
     answers.renews.into_iter().for_each(|answer| drop(answer.send(Err(error.clone()))));
     answers.acquires.into_iter().for_each(|answer| drop(answer.send(Err(error.clone()))));
+    answers.edits.into_iter().for_each(|answer| drop(answer.send(Err(error.clone()))));
 }
 
 struct CachedCalendar {

@@ -74,6 +74,11 @@ pub enum AcquireError {
         "this pool already leases for {0} different models; map model ids to quota models under [model_aliases]"
     )]
     TooManyModels(usize),
+    /// The constraints leave more keys than can be looked at one by one.
+    #[error(
+        "the constraints leave {0} keys, and at most 1000 are looked at one by one; put such keys into a pool of their own"
+    )]
+    TooManyKeys(usize),
     /// The ledger gave no answer.
     #[error("{0}")]
     Ledger(#[from] LedgerError),

@@ -12,7 +12,7 @@ mod stats;
 pub mod watch;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, RwLock},
     time::Duration,
 };
@@ -21,29 +21,52 @@ use keybroker_proto::v1::Tier;
 use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
-    catalogue::{self, Key, Project},
+    catalogue::{self, Catalogue, Key, Project},
+    claims::FleetTurns,
+    events::Events,
     lease_id::{LeaseId, LeaseNames},
-    ledger::{Acquire, AcquireState, Amounts, CommonSpec, Ledger, Millis, Opened, Renew, RenewState},
+    ledger::{
+        Acquire, AcquireState, Amounts, CommonSpec, Edit, EditAction, Ledger, LedgerError, Millis, Opened,
+        Renew, RenewState, USAGE_MARK,
+    },
     secret::Secret,
 };
-use accounts::{keys_behind, serves, shard_name, shard_spec};
+use accounts::{commons, keys_behind, serves, shard_name, shard_spec};
 use capacity::{Capacity, EarlyReturns};
-use committer::Committer;
+use committer::{CommitError, Committer};
 pub use errors::{AcquireError, Refusal, RefusalReason, RenewError};
 pub use inspect::{CooldownView, KeyView, LimitView, PoolView};
 use queue::{Known, Need, Obstacle, Told};
 pub use queue::{MOST_WAITERS, Queues};
 pub use report::{Report, Reported, Usage};
 pub use stats::{Stats, StatsView};
+use watch::Watch;
 
 /// How many quota models a pool leases for at most: each has an order of candidates of its own.
 const MOST_MODELS: usize = 200;
+/// How many keys the constraints of a request may leave: each of them is looked at.
+const MOST_NAMED: usize = 1000;
 /// How often a shard is applied anew, so that the ledger does not let it expire.
 const APPLY_EVERY: Duration = Duration::from_secs(24 * 3600);
+
+/// What all pools of a broker have in common.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Where quota is counted.
+    pub ledger: Arc<dyn Ledger>,
+    /// Names of leases.
+    pub names: Arc<LeaseNames>,
+    /// Where it is told what happens.
+    pub events: Events,
+    /// What one broker of the fleet does for all.
+    pub turns: FleetTurns,
+}
 
 /// A pool at work.
 pub struct Pool {
     config: catalogue::Pool,
+    // Plans and prices; the newest, also where nothing else changed.
+    catalogue: RwLock<Arc<Catalogue>>,
     keys: HashMap<String, (Key, Project)>,
     // Texts of keys that are leased no more: what is still reported of them may echo them.
     former: Vec<Secret>,
@@ -59,6 +82,7 @@ pub struct Pool {
     queues: Arc<Queues>,
     early: EarlyReturns,
     stats: Arc<Stats>,
+    watch: Watch,
 }
 
 /// A shard that is in the ledger.
@@ -75,6 +99,8 @@ pub struct Wish {
     pub quota_model: String,
     /// Upper bound of input tokens.
     pub input_tokens: i64,
+    /// Upper bound of output tokens, where total tokens or money are to be counted ahead.
+    pub output_tokens: i64,
     /// How long the lease may be held; the pool's default if not said.
     pub ttl: Option<Duration>,
     /// Who asks; waiters take turns by it. Empty: all who do not say.
@@ -91,6 +117,10 @@ pub struct Wish {
     pub exclude_key_ids: Vec<String>,
     /// Never keys of these projects.
     pub exclude_projects: Vec<String>,
+    /// Only keys with all of these labels.
+    pub key_labels: BTreeMap<String, String>,
+    /// What the ledger remembers of the request, as text; see [`note::Note`].
+    pub note: String,
 }
 
 /// A lease as a worker gets it.
@@ -112,6 +142,8 @@ pub struct Grant {
     pub expires_in: Duration,
     /// Requests.
     pub permits: i64,
+    /// Whether it exceeds the soft plan of its consumer.
+    pub over_plan: bool,
 }
 
 /// What the ledger is asked for.
@@ -151,12 +183,13 @@ impl Pool {
     /// If the ledger cannot be opened.
     pub async fn open(
         config: catalogue::Pool,
+        catalogue: Arc<Catalogue>,
         digest: &str,
-        ledger: Arc<dyn Ledger>,
-        names: Arc<LeaseNames>,
+        surroundings: Surroundings,
         stats: Arc<Stats>,
         queues: Arc<Queues>,
-    ) -> Result<Self, crate::ledger::LedgerError> {
+    ) -> Result<Self, LedgerError> {
+        let Surroundings { ledger, names, events, turns } = surroundings;
         let opened = ledger.open(&config.name, digest).await?;
         let committer = Committer::start(ledger.clone(), config.name.clone(), opened.ledger_id.clone());
         let with_key = |project: &Project| -> Vec<_> {
@@ -164,6 +197,8 @@ impl Pool {
             project.keys.iter().map(|key| (key.id.clone(), (key.clone(), bare.clone()))).collect()
         };
         Ok(Self {
+            watch: Watch::start(config.clone(), ledger.clone(), events, turns),
+            catalogue: RwLock::new(catalogue),
             keys: config.projects.iter().flat_map(with_key).collect(),
             config,
             former: Vec::new(),
@@ -185,6 +220,40 @@ impl Pool {
     #[must_use]
     pub fn with_former(self, former: Vec<Secret>) -> Self {
         Self { former, ..self }
+    }
+
+    /// Takes the plans and prices of a catalogue that changes nothing else.
+    pub fn set_catalogue(&self, catalogue: Arc<Catalogue>) {
+        *self.catalogue.write().expect("no holder of this lock panics") = catalogue;
+    }
+
+    fn catalogue(&self) -> Arc<Catalogue> {
+        self.catalogue.read().expect("no holder of this lock panics").clone()
+    }
+
+    /// Changes the standing of accounts; how many were changed.
+    ///
+    /// # Errors
+    /// If the ledger gave no answer; doing it again is safe.
+    pub async fn edit(&self, accounts: &[String], action: EditAction) -> Result<usize, AcquireError> {
+        let mut changed = 0;
+        for account in accounts {
+            let edit = Edit { account: account.clone(), action, length: 0, reason: String::new() };
+            let (did, _) = self.committer.edit(edit).await.map_err(|error| self.failed(error))?;
+            changed += usize::from(did);
+        }
+        if changed > 0 {
+            self.wake_waiters();
+        }
+        Ok(changed)
+    }
+
+    /// The same error, once it is told that the ledger failed.
+    fn failed(&self, error: CommitError) -> AcquireError {
+        if let CommitError::Ledger(error) = &error {
+            self.watch.ledger_failed(error);
+        }
+        error.into()
     }
 
     /// The pool's configuration.
@@ -269,10 +338,10 @@ impl Pool {
         op.exclude.extend_from_slice(kept);
         self.early.learn_common(&commons);
         let asking = || self.committer.acquire(shard.clone(), op.clone(), commons.clone());
-        let (mut answer, mut now) = asking().await.map_err(AcquireError::from)?;
+        let (mut answer, mut now) = asking().await.map_err(|error| self.failed(error))?;
         if answer.0 == AcquireState::Missing {
             self.apply(&shard, &wish.quota_model, wish.tier).await?;
-            (answer, now) = asking().await.map_err(AcquireError::from)?;
+            (answer, now) = asking().await.map_err(|error| self.failed(error))?;
         }
         match answer.0 {
             AcquireState::Granted => {
@@ -288,9 +357,11 @@ impl Pool {
                     expires_at: answer.1,
                     expires_in: duration(answer.1 - now),
                     permits: wish.permits,
+                    over_plan: !answer.3.is_empty(),
                 })
             }
             AcquireState::Refused => {
+                self.watch.refused(&wish.quota_model);
                 let shared = commons.iter().any(|common| common.id == answer.2);
                 let refusal = Refusal::of(&self.config, &answer, now);
                 Err(Denied::Refused { refusal, account: answer.2, shared })
@@ -301,24 +372,31 @@ impl Pool {
 
     /// What the ledger is asked for, but for its places in the batch.
     fn request(&self, wish: &Wish) -> Result<Request, AcquireError> {
+        let catalogue = self.catalogue();
+        let price = catalogue.price_of(&wish.quota_model);
+        let (input, output) = (wish.input_tokens, wish.output_tokens);
+        let spend = price.map_or(0, |price| price.spend(input.unsigned_abs(), 0, output.unsigned_abs()));
         let op = Acquire {
             lease: self.names.next(),
             shard: 0,
             amounts: Amounts {
                 permits: wish.permits,
-                input: wish.input_tokens,
-                total: wish.input_tokens,
-                spend: 0,
+                input,
+                total: input + output,
+                spend: i64::try_from(spend).unwrap_or(i64::MAX),
             },
             ttl: millis(wish.ttl.unwrap_or(self.config.lease_ttl)),
             send_within: millis(self.config.send_within),
             only: self.only(wish)?,
             exclude: self.excluded(wish),
             common: Vec::new(),
-            usage: String::new(),
-            note: String::new(),
+            usage: format!("{}{USAGE_MARK}{}", wish.consumer, wish.quota_model),
+            note: wish.note.clone(),
         };
-        Ok(Request { op, commons: Vec::new() })
+        let plan = catalogue.plan_of(&wish.consumer);
+        let generation = self.opened.generation;
+        let commons = commons(&self.config, &wish.quota_model, &wish.consumer, plan, generation);
+        Ok(Request { op, commons })
     }
 
     /// Gives back a lease that never left the broker.
@@ -345,19 +423,26 @@ impl Pool {
 
     /// The keys that the wish allows, where it names a project.
     fn only(&self, wish: &Wish) -> Result<Vec<String>, AcquireError> {
-        if wish.project.is_empty() {
+        if wish.project.is_empty() && wish.key_labels.is_empty() {
             return Ok(Vec::new());
         }
-        let project = self.config.projects.iter().find(|project| project.id == wish.project);
-        let project = project.filter(|project| serves(project, wish.tier));
+        let named = |project: &&Project| wish.project.is_empty() || project.id == wish.project;
+        let projects = self.config.projects.iter().filter(named).filter(|project| serves(project, wish.tier));
+        let labelled =
+            |key: &&Key| wish.key_labels.iter().all(|(name, value)| key.labels.get(name) == Some(value));
         let keys: Vec<String> =
-            project.iter().flat_map(|project| &project.keys).map(|key| key.id.clone()).collect();
+            projects.flat_map(|project| &project.keys).filter(labelled).map(|key| key.id.clone()).collect();
         if keys.is_empty() {
-            let name = &self.config.name;
-            return Err(AcquireError::NoKey(format!(
-                "pool {name} has no key of project {} that may be used",
-                wish.project
-            )));
+            let mut wanted = Vec::new();
+            if !wish.project.is_empty() {
+                wanted.push(format!("of project {}", wish.project));
+            }
+            wanted.extend(wish.key_labels.iter().map(|(name, value)| format!("labelled {name}={value}")));
+            let (name, wanted) = (&self.config.name, wanted.join(" and "));
+            return Err(AcquireError::NoKey(format!("pool {name} has no key {wanted} that may be used")));
+        }
+        if keys.len() > MOST_NAMED {
+            return Err(AcquireError::TooManyKeys(keys.len()));
         }
         Ok(keys)
     }
@@ -436,7 +521,8 @@ impl Pool {
             shard: 0,
             ttl: millis(ttl.unwrap_or(self.config.lease_ttl)),
         };
-        let (answer, now) = self.committer.renew(id.shard.into(), op).await?;
+        let (answer, now) =
+            self.committer.renew(id.shard.into(), op).await.map_err(|error| self.failed(error))?;
         match answer.0 {
             RenewState::Renewed => Ok((answer.1, duration(answer.1 - now))),
             RenewState::Ended => Err(RenewError::Ended),

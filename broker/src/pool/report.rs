@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use super::{AcquireError, Pool, millis};
+use super::{AcquireError, Pool, accounts::AccountOf, millis, note::Note, watch::Settled};
 use crate::{
+    catalogue::{LARGEST_AMOUNT, LearnLimits},
     gemini::{self, Action, Charge, Decision, Outcome, Scope, Signal},
     lease_id::LeaseId,
-    ledger::{self, Block, FOREVER, Settle, SettleState},
+    ledger::{
+        self, Block, Edit, EditAction, FOREVER, LimitSpec, Millis, Settle, SettleState, Span,
+        calendar::Calendar,
+    },
 };
 
 /// One report, checked.
@@ -25,6 +29,8 @@ pub struct Report<'a> {
 pub struct Usage {
     /// Input tokens.
     pub input_tokens: Option<i64>,
+    /// Those of the input tokens that were cached.
+    pub cached_tokens: Option<i64>,
     /// Input and output tokens.
     pub total_tokens: Option<i64>,
 }
@@ -44,6 +50,8 @@ pub struct Reported {
     pub signal: Signal,
     /// One sentence.
     pub message: String,
+    /// The quota model under which Google counts the lease's, if that is another one: to be learned.
+    pub counted_as: Option<String>,
 }
 
 impl Pool {
@@ -53,12 +61,13 @@ impl Pool {
     /// If the ledger gave no answer; reporting again is safe.
     pub async fn report(&self, report: &Report<'_>) -> Result<Reported, AcquireError> {
         let decision = gemini::read(&report.outcome);
-        let settle = settle(report, &decision);
+        let settle = self.settle(report, &decision);
         if !settle.blocks.is_empty() {
             self.early.cooled_down();
         }
         let frees = self.early.are_made_by(&settle);
-        let (answer, _) = self.committer.settle(report.lease.shard.into(), settle).await?;
+        let answered = self.committer.settle(report.lease.shard.into(), settle).await;
+        let (answer, now) = answered.map_err(|error| self.failed(error))?;
         let state = answer.0;
         if matches!(state, SettleState::Settled | SettleState::Late) {
             self.stats.settled();
@@ -67,7 +76,17 @@ impl Pool {
                 self.queues.freed();
             }
             self.log(report, &decision, &answer.1);
+            self.watch.settled(&decision, || Settled {
+                key_id: answer.1.clone(),
+                quota_model: report.lease.quota_model().to_owned(),
+                note: Note::decode(&answer.3),
+                decision: decision.clone(),
+                learned_news: answer.4,
+                at: now,
+            });
+            self.take_over(report, &decision, &answer.1, now).await;
         }
+        let counted_as = decision.counted_as(report.lease.quota_model()).map(str::to_owned);
         Ok(match state {
             SettleState::Already => Reported::from_memo(&answer.2),
             SettleState::Unknown => Reported::unknown(&report.outcome),
@@ -78,6 +97,7 @@ impl Pool {
                 once: decision.advice.once,
                 signal: decision.signal,
                 message: decision.advice.message,
+                counted_as,
             },
         })
     }
@@ -101,27 +121,84 @@ impl Pool {
     }
 }
 
-fn settle(report: &Report<'_>, decision: &Decision) -> Settle {
-    let charge = match decision.charge {
-        Charge::Refund => ledger::Charge::Refund,
-        Charge::TrueUp => ledger::Charge::TrueUp,
-        // What Google said it used is known, also of an answer that broke off.
-        Charge::Keep if report.usage.input_tokens.is_some() => ledger::Charge::TrueUp,
-        Charge::Keep => ledger::Charge::Keep,
-    };
-    Settle {
-        lease: report.lease.unique.to_owned(),
-        shard: 0,
-        charge,
-        input_tokens: report.usage.input_tokens.unwrap_or(-1),
-        total_tokens: report.usage.total_tokens.unwrap_or(-1),
-        spend: -1,
-        clear: decision.signal == Signal::Ok,
-        blocks: decision.blocks.iter().map(block).collect(),
-        memo: memo(decision),
-        health: decision.health,
-        learned: Vec::new(),
-        outcome: decision.signal.as_str().to_owned(),
+impl Pool {
+    fn settle(&self, report: &Report<'_>, decision: &Decision) -> Settle {
+        let quota_model = report.lease.quota_model();
+        let charge = match decision.charge {
+            Charge::Refund => ledger::Charge::Refund,
+            Charge::TrueUp => ledger::Charge::TrueUp,
+            // What Google said it used is known, also of an answer that broke off.
+            Charge::Keep if report.usage.input_tokens.is_some() => ledger::Charge::TrueUp,
+            Charge::Keep => ledger::Charge::Keep,
+        };
+        Settle {
+            lease: report.lease.unique.to_owned(),
+            shard: 0,
+            charge,
+            input_tokens: report.usage.input_tokens.unwrap_or(-1),
+            total_tokens: report.usage.total_tokens.unwrap_or(-1),
+            spend: self.spent(quota_model, report.usage).unwrap_or(-1),
+            clear: decision.signal == Signal::Ok,
+            blocks: decision.blocks.iter().map(block).collect(),
+            memo: memo(decision),
+            health: decision.health,
+            learned: self.learned(quota_model, decision),
+            outcome: decision.signal.as_str().to_owned(),
+        }
+    }
+
+    /// What was spent, in millionths of a US dollar, if price and tokens are known.
+    fn spent(&self, quota_model: &str, usage: Usage) -> Option<i64> {
+        let (input, total) = (usage.input_tokens?, usage.total_tokens?);
+        let catalogue = self.catalogue();
+        let price = catalogue.price_of(quota_model)?;
+        let tokens = |tokens: i64| tokens.max(0).unsigned_abs();
+        let cached = tokens(usage.cached_tokens.unwrap_or(0));
+        i64::try_from(price.spend(tokens(input), cached, tokens(total - input))).ok()
+    }
+
+    /// The limits that Google named for the lease's quota model, less the pool's margin.
+    fn learned(&self, quota_model: &str, decision: &Decision) -> Vec<LimitSpec> {
+        if self.config.learn_limits == LearnLimits::Off {
+            return Vec::new();
+        }
+        let own =
+            |quota: &&gemini::LearnedQuota| quota.quota_model.as_deref().is_none_or(|own| own == quota_model);
+        let limit = |quota: &gemini::LearnedQuota| {
+            let dimension = match quota.dimension {
+                gemini::Dimension::Requests => ledger::Dimension::Requests,
+                gemini::Dimension::InputTokens => ledger::Dimension::InputTokens,
+                gemini::Dimension::TotalTokens => ledger::Dimension::TotalTokens,
+                gemini::Dimension::Images | gemini::Dimension::Spend => return None,
+            };
+            let span = match quota.window {
+                gemini::Window::Second => Span::Trailing(1_000),
+                gemini::Window::Minute => Span::Trailing(60_000),
+                gemini::Window::Day => Span::Day,
+            };
+            let amount = self.config.less_margin(None, quota.quota_value?.min(LARGEST_AMOUNT));
+            Some(LimitSpec(dimension, span, i64::try_from(amount).ok()?))
+        };
+        decision.learned.iter().filter(own).filter_map(limit).collect()
+    }
+
+    /// Google counts the model under another name: the cooldown holds under that name too, before
+    /// anybody asks under it.
+    async fn take_over(&self, report: &Report<'_>, decision: &Decision, key_id: &str, now: Millis) {
+        let Some(quota_model) = decision.counted_as(report.lease.quota_model()) else { return };
+        let Some((_, project)) = self.keys.get(key_id) else { return };
+        let account = AccountOf::ProjectModel(&project.id, quota_model).id();
+        for block in decision.blocks.iter().filter(|block| block.scope == Scope::ProjectModel) {
+            let step = block.length.steps.first().map_or(0, |step| millis(*step));
+            let midnight = Calendar::around(now).day_end(now) - now;
+            let length = if block.length.until_pacific_midnight { step.max(midnight) } else { step };
+            let reason = block.reason.as_str().to_owned();
+            let edit = Edit { account: account.clone(), action: EditAction::Block, length, reason };
+            if let Err(error) = self.committer.edit(edit).await {
+                // The next refusal under that name teaches it.
+                let _ = self.failed(error);
+            }
+        }
     }
 }
 
@@ -172,7 +249,7 @@ impl Reported {
         let signal =
             Signal::ALL.into_iter().find(|signal| signal.as_str() == name).unwrap_or(Signal::NotSent);
         let message = "this lease was reported before; that advice stands".to_owned();
-        Self { state: SettleState::Already, action, retry_after, once, signal, message }
+        Self { state: SettleState::Already, action, retry_after, once, signal, message, counted_as: None }
     }
 
     /// The answer to a report of a lease that is not known here.
@@ -186,6 +263,7 @@ impl Reported {
             signal: decision.signal,
             message: "no such lease is known: it was never granted here, or it was forgotten after its time"
                 .to_owned(),
+            counted_as: None,
         }
     }
 }
