@@ -186,6 +186,16 @@ impl Fleet {
         self.refresh().await
     }
 
+    /// Records that somebody ended cooldowns of a key or a pool.
+    ///
+    /// # Errors
+    /// If the registry cannot be written.
+    pub async fn record_reset(&self, who: &Who, resource: &str, ended: usize) -> Result<(), FleetError> {
+        let change = Change { decided_at: None, edits: vec![Edit::reset_cooldowns(resource, ended)] };
+        self.registry.change(&change, who).await?;
+        Ok(())
+    }
+
     /// Records of changes, the newest first.
     ///
     /// # Errors

@@ -216,9 +216,30 @@ impl Admin for AdminService {
 
     async fn reset_cooldowns(
         &self,
-        _request: Request<ResetCooldownsRequest>,
+        request: Request<ResetCooldownsRequest>,
     ) -> Result<Response<ResetCooldownsResponse>, Status> {
-        Err(Status::unimplemented("cooldowns cannot be reset yet"))
+        let who = who(&request)?;
+        let request = request.into_inner();
+        let (name, key_id) = if request.name.contains("/keys/") {
+            let (pool, key) = key_name("name", &request.name)?;
+            (pool, Some(key))
+        } else {
+            (pool_name_of("name", &request.name)?, None)
+        };
+        let unknown_pool = || status::unknown_pool(name, &self.broker.pool_names());
+        let pool = self.broker.pool(name).ok_or_else(unknown_pool)?;
+        let quota_model = self.broker.quota_model(&request.quota_model);
+        let ended = pool.reset_cooldowns(key_id, &quota_model).await;
+        let ended = ended.map_err(|error| status::of_acquire(&error))?;
+        let Some(ended) = ended else {
+            return Err(status::of_fleet(&FleetError::UnknownKey(key_id.unwrap_or_default().to_owned())));
+        };
+        tracing::warn!(actor = who.actor, resource = request.name, ended, "cooldowns were reset");
+        self.fleet
+            .record_reset(&who, &request.name, ended)
+            .await
+            .map_err(|error| status::of_fleet(&error))?;
+        Ok(Response::new(ResetCooldownsResponse { reset_count: i32::try_from(ended).unwrap_or(i32::MAX) }))
     }
 
     async fn inspect_pool(
@@ -251,7 +272,13 @@ fn key(view: KeyView) -> KeyStatus {
         Tier::Paid => WireTier::Paid,
         Tier::Unknown => WireTier::Unspecified,
     };
-    KeyStatus { key_id: view.key_id, project: view.project, tier: tier.into(), available: view.available }
+    KeyStatus {
+        key_id: view.key_id,
+        project: view.project,
+        tier: tier.into(),
+        available: view.available,
+        health: i32::try_from(view.health).unwrap_or(0),
+    }
 }
 
 fn limit(view: LimitView) -> LimitStatus {
@@ -262,6 +289,11 @@ fn limit(view: LimitView) -> LimitStatus {
         limit_name: view.limit_name,
         used: view.used,
         limit: view.limit,
+        left: view.limit.map(|limit| (limit - view.used).max(0)),
+        configured_limit: view.configured,
+        learned_limit: view.learned,
+        next_free: view.next_free.map(timestamp),
+        exhausted_at: view.exhausted_at.map(timestamp),
     }
 }
 
@@ -271,5 +303,6 @@ fn cooldown(view: CooldownView) -> Cooldown {
         reason: view.reason,
         until: view.until.map(timestamp),
         probing: view.probing,
+        ramp_until: view.ramp_until.map(timestamp),
     }
 }

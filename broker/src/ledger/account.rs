@@ -238,9 +238,14 @@ impl Account {
         changed
     }
 
+    /// Whether no block, probe or ramp holds it back, and none is counted.
+    pub fn is_free(&self, now: Millis) -> bool {
+        self.blocked_until <= now && !self.probing && self.streak == 0 && self.ramp(now) == 0
+    }
+
     /// Ends the block; with `ramp` because a check went well. Whether there was anything to end.
     pub fn unblock(&mut self, now: Millis, ramp: bool) -> bool {
-        let changed = self.blocked_until > now || self.probing || self.streak > 0 || self.ramp(now) > 0;
+        let changed = !self.is_free(now);
         if changed {
             self.blocked_until = 0;
             self.reason.clear();
@@ -276,13 +281,7 @@ impl Account {
     /// Whether the account holds nothing worth keeping: no catalogue gave it limits, and it is not
     /// blocked.
     pub fn is_empty(&self, now: Millis) -> bool {
-        self.generation == 0
-            && self.windows.is_empty()
-            && self.blocked_until <= now
-            && !self.probing
-            && self.streak == 0
-            && self.damage == 0
-            && self.ramp(now) == 0
+        self.generation == 0 && self.windows.is_empty() && self.is_free(now) && self.damage == 0
     }
 }
 

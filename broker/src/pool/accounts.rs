@@ -14,10 +14,11 @@ use crate::{
 
 /// What is counted for every project and quota model, limited or not: a limit that comes later, by
 /// configuration or from Google, then finds what was used before it.
-const ALWAYS_COUNTED: [LimitSpec; 3] = [
+const ALWAYS_COUNTED: [LimitSpec; 4] = [
     LimitSpec(ledger::Dimension::Requests, Span::Trailing(60_000), UNLIMITED),
     LimitSpec(ledger::Dimension::InputTokens, Span::Trailing(60_000), UNLIMITED),
     LimitSpec(ledger::Dimension::Requests, Span::Day, UNLIMITED),
+    LimitSpec(ledger::Dimension::InFlight, Span::Held, UNLIMITED),
 ];
 
 /// An account by what it stands for. The first letter of an id is its role.

@@ -28,8 +28,8 @@ pub struct Refusal {
     pub subject: String,
     /// One sentence.
     pub message: String,
-    /// The sentence without its ending, which says when.
-    cause: Box<str>,
+    /// The sentence but for its end, which says when.
+    untimed: Box<str>,
     /// When it can be given, by the ledger's clock; [`FOREVER`] if never.
     pub retry_at: Millis,
     /// The same as a time from now.
@@ -170,10 +170,11 @@ impl Refusal {
             (RefusalReason::QuotaExhausted, format!("the limit of {} is reached", limit_in_words(what)))
         };
         let of_subject = if subject.is_empty() { String::new() } else { format!("{subject}: ") };
+        let then = if what == "probe" { "; ask again in" } else { "; a lease can be given in" };
         let cause = format!("no key can serve this request: {of_subject}{cause}");
         let retry_after = duration(at - now);
         let message = match reason {
-            _ if at < FOREVER => with_instant(&cause, retry_after),
+            _ if at < FOREVER => format!("{cause}{then} {retry_after:?}"),
             RefusalReason::RequestExceedsLimit => {
                 format!("{cause}; it can never be granted: make the request smaller, or raise the limit")
             }
@@ -183,7 +184,7 @@ impl Refusal {
             reason,
             subject,
             message,
-            cause: cause.into(),
+            untimed: (cause + then).into(),
             retry_at: at,
             retry_after,
             estimated_wait: retry_after,
@@ -197,15 +198,11 @@ impl Refusal {
     pub(super) fn in_time(mut self, left: Duration) -> Self {
         // Whole milliseconds, as the ledger counts; never earlier than the instant.
         let left = duration(millis(left + Duration::from_nanos(999_999)));
-        self.message = with_instant(&self.cause, left);
+        self.message = format!("{} {left:?}", self.untimed);
         self.retry_after = left;
         self.estimated_wait = self.estimated_wait.max(left);
         self
     }
-}
-
-fn with_instant(cause: &str, retry_after: Duration) -> String {
-    format!("{cause}; a lease can be given in {retry_after:?}")
 }
 
 fn limit_in_words(code: &str) -> String {

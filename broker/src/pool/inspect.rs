@@ -1,14 +1,19 @@
 //! How a pool stands.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::{
-    Pool, StatsView,
+    AcquireError, Pool, StatsView,
     accounts::{AccountOf, account_name, limit_name},
 };
 use crate::{
     catalogue::Tier,
-    ledger::{FOREVER, LedgerError, Millis, UNLIMITED, account::Account},
+    ledger::{
+        EditAction, FOREVER, LedgerError, Millis, Span, UNLIMITED,
+        account::{Account, FULL_HEALTH},
+        calendar::Calendar,
+        window::{RAMP, Window},
+    },
 };
 
 /// A pool at an instant.
@@ -37,6 +42,8 @@ pub struct KeyView {
     pub tier: Tier,
     /// Whether neither it nor its project is blocked.
     pub available: bool,
+    /// How well it has answered of late, 0 to 100.
+    pub health: i64,
 }
 
 /// A limit.
@@ -54,6 +61,15 @@ pub struct LimitView {
     pub used: i64,
     /// Of how much; none if it is counted and not limited.
     pub limit: Option<i64>,
+    /// The limit that was configured, less margins; none if none was.
+    pub configured: Option<i64>,
+    /// The limit that Google named, less margins; none if it named none.
+    pub learned: Option<i64>,
+    /// When one more fits; none if it never does, or if there is no limit.
+    pub next_free: Option<Millis>,
+    /// When it will be exhausted at the rate of the last minute; none if it will not be, or that is
+    /// not known.
+    pub exhausted_at: Option<Millis>,
 }
 
 /// A cooldown.
@@ -67,6 +83,8 @@ pub struct CooldownView {
     pub until: Option<Millis>,
     /// Whether a lease is out alone, to find out whether it is over.
     pub probing: bool,
+    /// Until when a part of the limits alone is open, if it is over and that is so.
+    pub ramp_until: Option<Millis>,
 }
 
 impl Pool {
@@ -81,10 +99,18 @@ impl Pool {
         let known = || ids.iter().zip(&inspection.accounts).filter_map(|(id, row)| Some((id, row.as_ref()?)));
         let blocked: BTreeSet<&str> =
             known().filter(|(_, account)| account.blocked_until > now).map(|(id, _)| id.as_str()).collect();
+        let damage: HashMap<&str, i64> = known()
+            .filter(|(_, account)| account.damage > 0)
+            .map(|(id, account)| (id.as_str(), account.damage))
+            .collect();
+        let health = |key: &crate::catalogue::Key| {
+            FULL_HEALTH - damage.get(AccountOf::Key(&key.fingerprint).id().as_str()).copied().unwrap_or(0)
+        };
         let is_blocked = |account: AccountOf<'_>| blocked.contains(account.id().as_str());
         let key_view = |(key, project): &(crate::catalogue::Key, crate::catalogue::Project)| KeyView {
             key_id: key.id.clone(),
             project: project.id.clone(),
+            health: health(key),
             tier: project.tier,
             available: !is_blocked(AccountOf::Key(&key.fingerprint))
                 && !is_blocked(AccountOf::Project(&project.id))
@@ -117,7 +143,65 @@ impl Pool {
             }
         }
         ids.extend(models.iter().map(|model| AccountOf::Model(model).id()));
+        ids.insert(AccountOf::Pool.id());
         ids.into_iter().collect()
+    }
+
+    /// Ends the cooldowns of the pool, or those that hold one key back; of one quota model alone if it is
+    /// named. What was counted stays. How many were ended; none if there is no such key.
+    ///
+    /// # Errors
+    /// If the ledger gave no answer; doing it again is safe.
+    pub async fn reset_cooldowns(
+        &self,
+        key_id: Option<&str>,
+        quota_model: &str,
+    ) -> Result<Option<usize>, AcquireError> {
+        let key = match key_id {
+            Some(id) => match self.keys.get(id) {
+                Some(found) => Some(found),
+                None => return Ok(None),
+            },
+            None => None,
+        };
+        let holds_back = |account: AccountOf<'_>| match (account, key) {
+            (AccountOf::Model(_), Some(_)) => false,
+            (_, None) => true,
+            (AccountOf::Key(fingerprint) | AccountOf::KeyModel(fingerprint, _), Some((key, _))) => {
+                key.fingerprint == fingerprint
+            }
+            (AccountOf::Project(id) | AccountOf::ProjectModel(id, _), Some((_, project))) => project.id == id,
+            (account, Some((_, project))) => AccountOf::billing_of(project) == account,
+        };
+        let of_model = |account: AccountOf<'_>| match account {
+            _ if quota_model.is_empty() => true,
+            AccountOf::ProjectModel(_, model) | AccountOf::KeyModel(_, model) | AccountOf::Model(model) => {
+                model == quota_model
+            }
+            _ => false,
+        };
+        let mut accounts = self.account_ids();
+        if !quota_model.is_empty() {
+            let of_project = |(_, project): &(crate::catalogue::Key, crate::catalogue::Project)| {
+                AccountOf::ProjectModel(&project.id, quota_model).id()
+            };
+            accounts.extend(self.keys.values().map(of_project));
+            accounts.push(AccountOf::Model(quota_model).id());
+            accounts.sort();
+            accounts.dedup();
+        }
+        accounts.retain(|id| {
+            AccountOf::parse(id).is_some_and(|account| holds_back(account) && of_model(account))
+        });
+        let inspection = self.ledger.inspect(&self.config.name, &accounts).await?;
+        let stands_blocked = |account: &Account| !account.is_free(inspection.now);
+        let blocked: Vec<String> = accounts
+            .into_iter()
+            .zip(&inspection.accounts)
+            .filter(|(_, account)| account.as_ref().is_some_and(stands_blocked))
+            .map(|(id, _)| id)
+            .collect();
+        self.edit(&blocked, EditAction::Reset).await.map(Some)
     }
 
     fn limits_of(&self, id: &str, account: &Account, now: Millis) -> Vec<LimitView> {
@@ -126,24 +210,58 @@ impl Pool {
             Some(AccountOf::KeyModel(_, model)) => ("", model),
             _ => ("", ""),
         };
-        let view = |window: &crate::ledger::window::Window| LimitView {
+        let view = |window: &Window| LimitView {
             subject: account_name(&self.config, id),
             project: project.to_owned(),
             quota_model: quota_model.to_owned(),
             limit_name: limit_name(window.dimension, window.span),
             used: window.used(now),
             limit: (window.limit < UNLIMITED).then_some(window.limit),
+            configured: (window.configured < UNLIMITED).then_some(window.configured),
+            learned: (window.learned > 0).then_some(window.learned),
+            next_free: Some(window.ready_at(now, 1, account.ramp(now)))
+                .filter(|at| *at < FOREVER && window.limit < UNLIMITED),
+            exhausted_at: exhausted_at(account, window, now),
         };
         account.windows.iter().map(view).collect()
     }
 
     fn cooldown_of(&self, id: &str, account: &Account, now: Millis) -> Option<CooldownView> {
         let probing = account.probing && account.blocked_until <= now;
-        (account.blocked_until > now || probing).then(|| CooldownView {
+        let ramp = account.ramp(now);
+        (account.blocked_until > now || probing || ramp > 0).then(|| CooldownView {
             subject: account_name(&self.config, id),
             reason: account.reason.clone(),
             until: (account.blocked_until < FOREVER).then_some(account.blocked_until),
             probing,
+            ramp_until: (ramp > 0).then_some(ramp + RAMP),
         })
     }
+}
+
+/// When a window will be exhausted if what it counts goes on as in the last minute. A trailing window
+/// that what comes in leaves as fast will not be.
+fn exhausted_at(account: &Account, window: &Window, now: Millis) -> Option<Millis> {
+    const MINUTE: i64 = 60_000;
+    if window.limit >= UNLIMITED {
+        return None;
+    }
+    let of_minute =
+        |other: &&Window| (other.dimension, other.span) == (window.dimension, Span::Trailing(MINUTE));
+    let a_minute = account.windows.iter().find(of_minute)?.used(now);
+    let left = (window.limit - window.used(now)).max(0);
+    let goes_on = match window.span {
+        Span::Trailing(span) => {
+            i128::from(a_minute) * i128::from(span) > i128::from(window.limit) * i128::from(MINUTE)
+        }
+        Span::Day | Span::Month => a_minute > 0,
+        Span::Held => false,
+    };
+    let at = now + i64::try_from(i128::from(left) * i128::from(MINUTE) / i128::from(a_minute.max(1))).ok()?;
+    let ends = match window.span {
+        Span::Day => Calendar::around(now).day_end(now),
+        Span::Month => Calendar::around(now).month_end(now),
+        Span::Trailing(_) | Span::Held => FOREVER,
+    };
+    (goes_on && at < ends).then_some(at)
 }

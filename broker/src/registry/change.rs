@@ -9,7 +9,8 @@ use super::{Entry, EntryName, Version};
 pub struct Change {
     /// The version it was decided by; if there is none, it holds for every version.
     pub decided_at: Option<Version>,
-    /// What is changed, with one audit record each. One that changes nothing is not recorded.
+    /// What is changed, with one audit record each. One whose writes change nothing is not recorded; one
+    /// that writes nothing was done elsewhere, and is.
     pub edits: Vec<Edit>,
 }
 
@@ -55,6 +56,8 @@ pub enum Action {
     UpdatePool,
     /// A pool is deleted.
     DeletePool,
+    /// Cooldowns are ended, in the ledger.
+    ResetCooldowns,
     /// Google named the quota model of a model.
     LearnAlias,
 }
@@ -94,6 +97,18 @@ impl Edit {
             removes: Vec::new(),
             before: None,
             after: Some(json!({ "quota_model": quota_model })),
+        }
+    }
+
+    /// Records that an operator ended cooldowns of a key or a pool.
+    pub fn reset_cooldowns(resource: &str, ended: usize) -> Self {
+        Self {
+            action: Action::ResetCooldowns,
+            resource: resource.to_owned(),
+            puts: Vec::new(),
+            removes: Vec::new(),
+            before: None,
+            after: Some(json!({ "cooldowns_ended": ended })),
         }
     }
 

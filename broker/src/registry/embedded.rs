@@ -201,7 +201,8 @@ fn write_entries(
     now: Millis,
 ) -> Result<bool, redb::Error> {
     let mut entries = write.open_table(ENTRIES)?;
-    let mut changed = false;
+    // What writes nothing here was done elsewhere, and is only recorded.
+    let mut changed = writes.is_empty();
     for (name, body) in writes {
         if body.is_empty() {
             changed |= entries.remove(name.as_str())?.is_some();

@@ -9,13 +9,15 @@ use std::{
 use tokio::{task::JoinHandle, time::Instant};
 
 use crate::{
-    catalogue::{self, Dimension, Key, Limit, LimitRule, Project, Window},
+    catalogue::{self, Catalogue, Dimension, Key, Limit, LimitRule, Project, Window},
+    claims::{FleetTurns, LocalClaims},
+    events::Events,
     lease_id::LeaseNames,
     ledger::{
         AcquireState, Batch, Inspection, Ledger, LedgerError, LedgerFuture, Millis, Opened, Reply, ShardSpec,
         UsageRow, kernel::Kernel,
     },
-    pool::{AcquireError, Grant, Pool, Stats, Wish},
+    pool::{AcquireError, Grant, Pool, Stats, Surroundings, Wish},
     secret::Secret,
 };
 
@@ -216,8 +218,14 @@ async fn open(
     stats: &Arc<Stats>,
     queues: &Arc<crate::pool::Queues>,
 ) -> Arc<Pool> {
-    let names = Arc::new(LeaseNames::new());
-    let pool = Pool::open(config, digest, ledger.clone(), names, stats.clone(), queues.clone()).await;
+    let surroundings = Surroundings {
+        ledger: ledger.clone(),
+        names: Arc::new(LeaseNames::new()),
+        events: Events::new(),
+        turns: FleetTurns::new(Arc::new(LocalClaims::default())),
+    };
+    let catalogue = Arc::new(Catalogue::default());
+    let pool = Pool::open(config, catalogue, digest, surroundings, stats.clone(), queues.clone()).await;
     let pool = Arc::new(pool.unwrap());
     pool.serve_waiters();
     pool
@@ -228,6 +236,7 @@ pub(super) fn wish(consumer: &str, wait: u64) -> Wish {
     Wish {
         quota_model: MODEL.to_owned(),
         input_tokens: 0,
+        output_tokens: 0,
         ttl: None,
         consumer: consumer.to_owned(),
         wait: Duration::from_millis(wait),
@@ -236,5 +245,7 @@ pub(super) fn wish(consumer: &str, wait: u64) -> Wish {
         tier: keybroker_proto::v1::Tier::Unspecified,
         exclude_key_ids: Vec::new(),
         exclude_projects: Vec::new(),
+        key_labels: std::collections::BTreeMap::new(),
+        note: String::new(),
     }
 }

@@ -26,7 +26,8 @@ local function write(name, body)
 end
 
 for _, edit in ipairs(cmsgpack.unpack(ARGV[3])) do
-  local edited = false
+  -- What writes nothing here was done elsewhere, and is only recorded.
+  local edited = #edit[1] == 0
   for _, each in ipairs(edit[1]) do edited = write(each[1], each[2]) or edited end
   if edited then
     redis.call('XADD', KEYS[3], '*', 'record', edit[2])
