@@ -5,16 +5,13 @@ use std::{
     sync::{Arc, RwLock},
 };
 
-use tokio::{
-    sync::{Mutex, watch},
-    time::Instant,
-};
+use tokio::sync::{Mutex, watch};
 
 use crate::{
     catalogue::{Catalogue, DEFAULT_POOL},
     lease_id::LeaseNames,
     ledger::{Ledger, LedgerError},
-    pool::{AcquireError, Grant, Pool, Stats, Wish},
+    pool::{AcquireError, Grant, Pool, Queues, Stats, Wish},
     secret::Secret,
 };
 
@@ -27,7 +24,6 @@ pub struct Broker {
     names: Arc<LeaseNames>,
     state: RwLock<Arc<State>>,
     changing: Mutex<()>,
-    changed: watch::Sender<()>,
     draining: watch::Sender<bool>,
 }
 
@@ -36,6 +32,7 @@ struct State {
     catalogue: Catalogue,
     pools: BTreeMap<String, Arc<Pool>>,
     stats: BTreeMap<String, Arc<Stats>>,
+    queues: BTreeMap<String, Arc<Queues>>,
     // Pools that are gone: nothing is leased from them, and leases of them can still be reported.
     former_pools: BTreeMap<String, Arc<Pool>>,
     former_secrets: Vec<Secret>,
@@ -52,7 +49,6 @@ impl Broker {
             names: Arc::default(),
             state: RwLock::default(),
             changing: Mutex::default(),
-            changed: watch::Sender::new(()),
             draining: watch::Sender::new(false),
         };
         broker.change(catalogue).await?;
@@ -75,13 +71,16 @@ impl Broker {
             ..State::default()
         };
         for (name, config) in &catalogue.pools {
+            let queues = old.queues.get(name).cloned().unwrap_or_default();
+            state.queues.insert(name.clone(), queues.clone());
             let kept = old.pools.get(name).filter(|_| old.catalogue.digest() == digest);
             let pool = match kept {
                 Some(pool) => pool.clone(),
                 None => {
                     let stats = state.stats.entry(name.clone()).or_default().clone();
                     let ledger = self.ledger.clone();
-                    let pool = Pool::open(config.clone(), &digest, ledger, self.names.clone(), stats).await?;
+                    let names = self.names.clone();
+                    let pool = Pool::open(config.clone(), &digest, ledger, names, stats, queues).await?;
                     Arc::new(pool.with_former(state.former_secrets.clone()))
                 }
             };
@@ -90,34 +89,19 @@ impl Broker {
         let known = old.former_pools.iter().chain(&old.pools);
         let gone = known.filter(|(name, _)| !state.pools.contains_key(*name));
         state.former_pools = gone.map(|(name, pool)| (name.clone(), pool.clone())).collect();
-        *self.state.write().expect("no holder of this lock panics") = Arc::new(state);
-        self.changed.send_replace(());
+        let state = Arc::new(state);
+        *self.state.write().expect("no holder of this lock panics") = state.clone();
+        // Those who wait go on under the new catalogue, or are told that their pool is gone.
+        state.pools.values().for_each(Pool::serve_waiters);
+        let gone = old.queues.iter().filter(|(name, _)| !state.queues.contains_key(*name));
+        gone.for_each(|(_, queues)| queues.close());
         Ok(())
     }
 
     /// Takes a lease from a pool; nothing if there is no such pool. Whoever waits while the catalogue
     /// changes goes on waiting for a key of the new one.
     pub async fn acquire(&self, pool: &str, wish: &Wish) -> Option<Result<Grant, AcquireError>> {
-        if wish.wait.is_zero() {
-            return Some(self.pool(pool)?.acquire(wish, self.drained()).await);
-        }
-        let started = Instant::now();
-        let mut waited = std::time::Duration::ZERO;
-        loop {
-            let mut changed = self.changed.subscribe();
-            let pool = self.pool(pool)?;
-            let wish = Wish { wait: wish.wait.saturating_sub(waited), ..wish.clone() };
-            tokio::select! {
-                biased;
-                answer = pool.acquire(&wish, self.drained()) => {
-                    // The time to send within is counted from the sending of Acquire.
-                    let from_the_start = |grant: Grant| Grant { send_within: waited + grant.send_within, ..grant };
-                    return Some(answer.map(from_the_start));
-                }
-                // The sender lives as long as the broker.
-                _ = changed.changed() => waited = started.elapsed(),
-            }
-        }
+        Some(self.pool(pool)?.acquire(wish, self.drained()).await)
     }
 
     /// The pool with that name; the default pool if it is empty.

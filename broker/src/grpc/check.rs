@@ -91,6 +91,7 @@ pub(super) fn wish(request: &AcquireRequest, faults: &mut Faults) -> Wish {
         quota_model: model.to_owned(),
         input_tokens: tokens,
         ttl,
+        consumer: request.consumer.clone(),
         wait: wait.unwrap_or_default(),
         permits: i64::from(permits),
         project: constraints.project,

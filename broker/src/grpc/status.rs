@@ -1,6 +1,6 @@
 //! Errors as gRPC statuses with google.rpc details.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use keybroker_proto::{
     ERROR_DOMAIN,
@@ -61,11 +61,12 @@ pub(super) fn of_acquire(error: &AcquireError) -> Status {
             bad_request(vec![("model".to_owned(), format!("cannot be leased for: {error}"))])
         }
         AcquireError::Ledger(error) => of_ledger(error),
-        AcquireError::Overloaded => {
-            let mut details = details(ErrorReason::Overloaded, HashMap::new());
-            details.set_retry_info(Some(std::time::Duration::from_millis(100)));
+        AcquireError::Overloaded { retry_after, queue_length } => {
+            let mut details = details(ErrorReason::Overloaded, estimate(*retry_after, *queue_length));
+            details.set_retry_info(Some(*retry_after));
             Status::with_error_details(Code::ResourceExhausted, error.to_string(), details)
         }
+        AcquireError::PoolGone => status(Code::NotFound, ErrorReason::UnknownPool, error.to_string()),
         AcquireError::ShuttingDown => shutting_down(),
         AcquireError::ShardLost => {
             status(Code::Unavailable, ErrorReason::LedgerUnavailable, error.to_string())
@@ -142,11 +143,20 @@ fn refused(refusal: &Refusal) -> Status {
         RefusalReason::CoolingDown => ErrorReason::CoolingDown,
         _ => ErrorReason::QuotaExhausted,
     };
-    let metadata = HashMap::from([("retry_at_unix_ms".to_owned(), refusal.retry_at.to_string())]);
+    let mut metadata = estimate(refusal.estimated_wait, refusal.queue_length);
+    metadata.insert("retry_at_unix_ms".to_owned(), refusal.retry_at.to_string());
     let mut details = details(reason, metadata);
     details.set_retry_info(Some(refusal.retry_after));
     details.set_quota_failure(vec![violation(refusal)]);
     Status::with_error_details(Code::ResourceExhausted, refusal.message.clone(), details)
+}
+
+/// What the queue says to whoever is refused.
+fn estimate(wait: Duration, queue_length: usize) -> HashMap<String, String> {
+    HashMap::from([
+        ("estimated_wait_ms".to_owned(), wait.as_millis().to_string()),
+        ("queue_length".to_owned(), queue_length.to_string()),
+    ])
 }
 
 fn never(refusal: &Refusal) -> Status {

@@ -263,6 +263,21 @@ pub fn limit_name(dimension: ledger::Dimension, span: Span) -> String {
     }
 }
 
+/// The keys that an account counts for or blocks; none if it does not stand for keys.
+pub fn keys_behind(pool: &catalogue::Pool, id: &str) -> Option<Vec<String>> {
+    let account = AccountOf::parse(id)?;
+    let stands_behind = |project: &Project, key: &Key| match account {
+        AccountOf::Key(fingerprint) | AccountOf::KeyModel(fingerprint, _) => key.fingerprint == fingerprint,
+        AccountOf::Project(id) | AccountOf::ProjectModel(id, _) => project.id == id,
+        AccountOf::Billing(id) => project.billing_account.as_deref() == Some(id),
+    };
+    let of_project = |project: &Project| -> Vec<String> {
+        let keys = project.keys.iter().filter(|key| stands_behind(project, key));
+        keys.map(|key| key.id.clone()).collect()
+    };
+    Some(pool.projects.iter().flat_map(of_project).collect())
+}
+
 /// An account's name for people, which never holds a fingerprint.
 pub fn account_name(pool: &catalogue::Pool, id: &str) -> String {
     let key_id = |fingerprint: &str| {

@@ -6,8 +6,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::ledger::{
-    Acquire, AcquireState, Acquired, Batch, Ledger, LedgerError, Millis, Renew, Renewed, Reply, Settle,
-    Settled, calendar::Calendar, shard::REBASE_AT,
+    Acquire, AcquireState, Acquired, Batch, CommonSpec, Ledger, LedgerError, Millis, Renew, Renewed, Reply,
+    Settle, Settled, calendar::Calendar, shard::REBASE_AT,
 };
 
 /// The most operations in one call: it bounds how long the ledger is busy with one pool.
@@ -33,7 +33,7 @@ type Answer<T> = oneshot::Sender<Result<(T, Millis), CommitError>>;
 enum Job {
     Settle(Arc<str>, Settle, Answer<Settled>),
     Renew(Arc<str>, Renew, Answer<Renewed>),
-    Acquire(Arc<str>, Acquire, Answer<Acquired>),
+    Acquire(Arc<str>, Acquire, Vec<CommonSpec>, Answer<Acquired>),
 }
 
 /// The queue in front of a pool's ledger. Operations name their shard; the index in them is set here.
@@ -50,7 +50,7 @@ impl Committer {
         Self { queue }
     }
 
-    /// Asks for a lease; with the answer comes the ledger's clock.
+    /// Asks for a lease, which is charged to these accounts as well; with the answer comes the ledger's clock.
     ///
     /// # Errors
     /// If the ledger gave no answer; the lease may then have been granted.
@@ -58,8 +58,9 @@ impl Committer {
         &self,
         shard: Arc<str>,
         op: Acquire,
+        commons: Vec<CommonSpec>,
     ) -> Result<(Acquired, Millis), CommitError> {
-        self.ask(|answer| Job::Acquire(shard, op, answer)).await
+        self.ask(|answer| Job::Acquire(shard, op, commons, answer)).await
     }
 
     /// Settles a lease.
@@ -76,6 +77,14 @@ impl Committer {
     /// If the ledger gave no answer; renewing again is safe.
     pub(super) async fn renew(&self, shard: Arc<str>, op: Renew) -> Result<(Renewed, Millis), CommitError> {
         self.ask(|answer| Job::Renew(shard, op, answer)).await
+    }
+
+    /// Gives all of a lease back, without waiting for the ledger.
+    pub(super) fn give_back(&self, shard: Arc<str>, lease: &str) {
+        let job = Job::Settle(shard, Settle::not_sent(lease), oneshot::channel().0);
+        if self.queue.try_send(job).is_err() {
+            tracing::warn!("a lease whose caller is gone stays charged until it expires");
+        }
     }
 
     async fn ask<T>(&self, job: impl FnOnce(Answer<T>) -> Job) -> Result<(T, Millis), CommitError> {
@@ -138,10 +147,12 @@ fn gather(ledger_id: &str, calendar: &Calendar, jobs: impl Iterator<Item = Job>)
                 answers.renews.push(answer);
             }
             // Whoever gave up meanwhile is not granted anything.
-            Job::Acquire(_, _, answer) if answer.is_closed() => {}
-            Job::Acquire(shard, op, answer) => {
+            Job::Acquire(.., answer) if answer.is_closed() => {}
+            Job::Acquire(shard, op, commons, answer) => {
                 let shard = index(&mut batch.shards, &shard);
-                batch.acquires.push(Acquire { shard, ..op });
+                let common = commons.into_iter().map(|common| common_index(&mut batch.commons, common));
+                let common = common.collect();
+                batch.acquires.push(Acquire { shard, common, ..op });
                 answers.acquires.push(answer);
             }
         }
@@ -153,6 +164,13 @@ fn index(shards: &mut Vec<String>, shard: &str) -> usize {
     shards.iter().position(|known| known == shard).unwrap_or_else(|| {
         shards.push(shard.to_owned());
         shards.len() - 1
+    })
+}
+
+fn common_index(commons: &mut Vec<CommonSpec>, common: CommonSpec) -> usize {
+    commons.iter().position(|known| *known == common).unwrap_or_else(|| {
+        commons.push(common);
+        commons.len() - 1
     })
 }
 

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::{
+    Denied,
     accounts::{account_name, limit_name},
     committer::CommitError,
-    duration,
+    duration, millis,
 };
 use crate::{
     catalogue,
@@ -16,6 +17,9 @@ use crate::{
 /// foretell, and mostly long before its lease expires.
 const PROBE_PATIENCE: i64 = 1_000;
 
+/// When to come again to a ledger that has too much to do.
+const BUSY: Duration = Duration::from_millis(100);
+
 /// A lease cannot be given now, or never.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -25,10 +29,20 @@ pub struct Refusal {
     pub subject: String,
     /// One sentence.
     pub message: String,
+    /// The sentence but for its end, which says when.
+    untimed: String,
     /// When it can be given, by the ledger's clock; [`FOREVER`] if never.
     pub retry_at: Millis,
     /// The same as a time from now.
     pub retry_after: Duration,
+    /// How long a request like this one would wait here, as far as can be told; never less than
+    /// `retry_after`.
+    pub estimated_wait: Duration,
+    /// How many wait for the same quota model and tier.
+    pub queue_length: usize,
+    /// Whether a report is likely to bring the instant forward: that of a lease in flight, of which
+    /// only the expiry is known.
+    pub(super) may_end_early: bool,
 }
 
 /// The kinds of refusal.
@@ -66,7 +80,15 @@ pub enum AcquireError {
     Ledger(#[from] LedgerError),
     /// Too many calls are queued.
     #[error("too many calls are queued in this broker")]
-    Overloaded,
+    Overloaded {
+        /// When to come again, as far as can be told.
+        retry_after: Duration,
+        /// How many wait for the same quota model and tier.
+        queue_length: usize,
+    },
+    /// A reload of the configuration removed the pool.
+    #[error("this pool is no longer configured")]
+    PoolGone,
     /// The broker is shutting down.
     #[error("this broker is shutting down; use another one")]
     ShuttingDown,
@@ -96,7 +118,7 @@ impl From<CommitError> for AcquireError {
     fn from(error: CommitError) -> Self {
         match error {
             CommitError::Ledger(error) => Self::Ledger(error),
-            CommitError::Overloaded => Self::Overloaded,
+            CommitError::Overloaded => Self::Overloaded { retry_after: BUSY, queue_length: 0 },
             CommitError::Ended => Self::ShuttingDown,
         }
     }
@@ -108,9 +130,20 @@ impl From<CommitError> for RenewError {
     }
 }
 
-impl AcquireError {
+impl Denied {
+    /// As the caller is told.
+    pub(super) fn into_error(self) -> AcquireError {
+        match self {
+            Self::Refused { refusal, .. } if refusal.retry_at < FOREVER => AcquireError::Refused(refusal),
+            Self::Refused { refusal, .. } => AcquireError::Never(refusal),
+            Self::Failed(error) => error,
+        }
+    }
+}
+
+impl Refusal {
     /// Reads a refusal of the ledger; see [`Acquired`] for its words.
-    pub(super) fn of_refusal(pool: &catalogue::Pool, answer: &Acquired, now: Millis) -> Self {
+    pub(super) fn of(pool: &catalogue::Pool, answer: &Acquired, now: Millis) -> Self {
         let Acquired(_, instant, account, what) = answer;
         let at = if what == "probe" { (*instant).min(now + PROBE_PATIENCE) } else { *instant };
         let subject = account_name(pool, account);
@@ -133,18 +166,38 @@ impl AcquireError {
             (RefusalReason::QuotaExhausted, format!("the limit of {} is reached", limit_in_words(what)))
         };
         let of_subject = if subject.is_empty() { String::new() } else { format!("{subject}: ") };
+        let then = if what == "probe" { "; ask again in" } else { "; a lease can be given in" };
+        let cause = format!("no key can serve this request: {of_subject}{cause}");
         let retry_after = duration(at - now);
-        let ending = match reason {
-            _ if what == "probe" => format!("; ask again in {retry_after:?}"),
-            _ if at < FOREVER => format!("; a lease can be given in {retry_after:?}"),
+        let message = match reason {
+            _ if at < FOREVER => format!("{cause}{then} {retry_after:?}"),
             RefusalReason::RequestExceedsLimit => {
-                "; it can never be granted: make the request smaller, or raise the limit".to_owned()
+                format!("{cause}; it can never be granted: make the request smaller, or raise the limit")
             }
-            _ => "; it stays so until an operator acts".to_owned(),
+            _ => format!("{cause}; it stays so until an operator acts"),
         };
-        let message = format!("no key can serve this request: {of_subject}{cause}{ending}");
-        let refusal = Refusal { reason, subject, message, retry_at: at, retry_after };
-        if at < FOREVER { Self::Refused(refusal) } else { Self::Never(refusal) }
+        Self {
+            reason,
+            subject,
+            message,
+            untimed: cause + then,
+            retry_at: at,
+            retry_after,
+            estimated_wait: retry_after,
+            queue_length: 0,
+            may_end_early: at < FOREVER && (what == "probe" || what.starts_with('f')),
+        }
+    }
+
+    /// The refusal as it stands later, when that much is left until its instant.
+    #[must_use]
+    pub(super) fn in_time(mut self, left: Duration) -> Self {
+        // Whole milliseconds, as the ledger counts; never earlier than the instant.
+        let left = duration(millis(left + Duration::from_nanos(999_999)));
+        self.message = format!("{} {left:?}", self.untimed);
+        self.retry_after = left;
+        self.estimated_wait = self.estimated_wait.max(left);
+        self
     }
 }
 

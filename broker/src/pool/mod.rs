@@ -1,9 +1,11 @@
 //! A pool at work: leases, reports and renewals in the terms of the catalogue, kept by the ledger.
 
 pub mod accounts;
+mod capacity;
 mod committer;
 mod errors;
 mod inspect;
+mod queue;
 mod report;
 mod stats;
 
@@ -14,21 +16,21 @@ use std::{
 };
 
 use keybroker_proto::v1::Tier;
-use tokio::{
-    sync::{Mutex, Notify},
-    time::Instant,
-};
+use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
     catalogue::{self, Key, Project},
     lease_id::{LeaseId, LeaseNames},
-    ledger::{Acquire, AcquireState, Amounts, Ledger, Millis, Opened, Renew, RenewState},
+    ledger::{Acquire, AcquireState, Amounts, CommonSpec, Ledger, Millis, Opened, Renew, RenewState},
     secret::Secret,
 };
-use accounts::{serves, shard_name, shard_spec};
+use accounts::{keys_behind, serves, shard_name, shard_spec};
+use capacity::{Capacity, EarlyReturns};
 use committer::Committer;
 pub use errors::{AcquireError, Refusal, RefusalReason, RenewError};
 pub use inspect::{CooldownView, KeyView, LimitView, PoolView};
+use queue::{Known, Need, Obstacle, Told};
+pub use queue::{MOST_WAITERS, Queues};
 pub use report::{Report, Reported, Usage};
 pub use stats::{Stats, StatsView};
 
@@ -48,12 +50,20 @@ pub struct Pool {
     ledger: Arc<dyn Ledger>,
     committer: Committer,
     names: Arc<LeaseNames>,
-    // Shards known to be in the ledger, and since when.
-    applied: RwLock<HashMap<Arc<str>, Instant>>,
+    // Shards known to be in the ledger.
+    applied: RwLock<HashMap<Arc<str>, Applied>>,
     applying: Mutex<()>,
     models: RwLock<HashSet<String>>,
-    freed: Notify,
+    queues: Arc<Queues>,
+    early: EarlyReturns,
     stats: Arc<Stats>,
+}
+
+/// A shard that is in the ledger.
+#[derive(Clone)]
+struct Applied {
+    since: Instant,
+    capacity: Arc<Capacity>,
 }
 
 /// What a worker asks for, checked and with defaults filled in.
@@ -65,6 +75,8 @@ pub struct Wish {
     pub input_tokens: i64,
     /// How long the lease may be held; the pool's default if not said.
     pub ttl: Option<Duration>,
+    /// Who asks; waiters take turns by it. Empty: all who do not say.
+    pub consumer: String,
     /// How long it may wait here.
     pub wait: Duration,
     /// Requests.
@@ -100,8 +112,38 @@ pub struct Grant {
     pub permits: i64,
 }
 
+/// What the ledger is asked for.
+struct Request {
+    op: Acquire,
+    /// The accounts that are charged beside those of a key, such as the consumer's.
+    commons: Vec<CommonSpec>,
+}
+
+/// Why the ledger gave no lease to one who asked.
+#[derive(Debug)]
+enum Denied {
+    /// It cannot be given now, or never.
+    Refused {
+        /// The refusal.
+        refusal: Refusal,
+        /// The account that refused.
+        account: String,
+        /// Whether that is one charged beside those of a key.
+        shared: bool,
+    },
+    /// There is no answer, or the request cannot be made.
+    Failed(AcquireError),
+}
+
+impl From<AcquireError> for Denied {
+    fn from(error: AcquireError) -> Self {
+        Self::Failed(error)
+    }
+}
+
 impl Pool {
-    /// Opens the pool's ledger with this catalogue.
+    /// Opens the pool's ledger with this catalogue. The queues are those of the catalogue before it;
+    /// [`Pool::serve_waiters`] takes them over.
     ///
     /// # Errors
     /// If the ledger cannot be opened.
@@ -111,6 +153,7 @@ impl Pool {
         ledger: Arc<dyn Ledger>,
         names: Arc<LeaseNames>,
         stats: Arc<Stats>,
+        queues: Arc<Queues>,
     ) -> Result<Self, crate::ledger::LedgerError> {
         let opened = ledger.open(&config.name, digest).await?;
         let committer = Committer::start(ledger.clone(), config.name.clone(), opened.ledger_id.clone());
@@ -130,7 +173,8 @@ impl Pool {
             applied: RwLock::default(),
             applying: Mutex::default(),
             models: RwLock::default(),
-            freed: Notify::new(),
+            queues,
+            early: EarlyReturns::default(),
             stats,
         })
     }
@@ -146,6 +190,17 @@ impl Pool {
         &self.config
     }
 
+    /// From now on this pool's catalogue holds for those who wait.
+    pub fn serve_waiters(self: &Arc<Self>) {
+        self.queues.serve_by(self);
+    }
+
+    /// Something may have come back before its time, such as by an operator's reset: whoever is next
+    /// in a queue is asked for at once.
+    pub fn wake_waiters(&self) {
+        self.queues.freed();
+    }
+
     /// Takes a lease, waiting for one as long as the wish allows, and not beyond `drained`.
     ///
     /// # Errors
@@ -155,60 +210,67 @@ impl Pool {
         wish: &Wish,
         drained: impl Future<Output = ()>,
     ) -> Result<Grant, AcquireError> {
-        let mut drained = std::pin::pin!(drained);
-        let started = Instant::now();
-        let deadline = started + wish.wait;
-        let mut waiting = None;
-        loop {
-            // The first time nothing was waited for yet.
-            let waited = if waiting.is_some() { started.elapsed() } else { Duration::ZERO };
-            let freed = self.freed.notified();
-            let refusal = match self.acquire_once(wish, waited).await {
-                Err(AcquireError::Refused(refusal)) => refusal,
+        let result = self.ask_or_wait(wish, drained).await;
+        match &result {
+            Ok(_) => self.stats.granted(),
+            Err(AcquireError::Refused(_)) => self.stats.refused(),
+            Err(_) => {}
+        }
+        result
+    }
+
+    async fn ask_or_wait(
+        &self,
+        wish: &Wish,
+        drained: impl Future<Output = ()>,
+    ) -> Result<Grant, AcquireError> {
+        let shard = self.shard(&wish.quota_model, wish.tier).await?;
+        let request = self.request(wish)?;
+        let queue = self.queues.of(&wish.quota_model, wish.tier);
+        let arrival = queue.arrive();
+        let mut told = None;
+        if let Some(mut direct) = queue.ask_directly(!wish.wait.is_zero()) {
+            let answer = self.ask(wish, &[], Duration::ZERO).await;
+            direct.answered();
+            match answer {
                 Ok(grant) => {
-                    self.stats.granted();
+                    queue.count_grant(Instant::now());
                     return Ok(grant);
                 }
-                Err(error) => return Err(error),
-            };
-            let ready = Instant::now() + refusal.retry_after;
-            if ready > deadline {
-                self.stats.refused();
-                return Err(AcquireError::Refused(refusal));
+                Err(Denied::Failed(error)) => return Err(error),
+                Err(Denied::Refused { refusal, account, shared }) => {
+                    let now = Instant::now();
+                    let known = Known::new(refusal, now);
+                    if wish.wait.is_zero() || known.is_beyond(arrival.at() + wish.wait) {
+                        return Err(queue.refusal(known, &wish.consumer));
+                    }
+                    told = Some(Told { known, obstacle: self.obstacle(account, shared), direct });
+                }
             }
-            waiting.get_or_insert_with(|| self.stats.waiting());
-            tokio::select! {
-                () = tokio::time::sleep_until(ready) => {}
-                () = freed => {}
-                () = &mut drained => return Err(AcquireError::ShuttingDown),
-            }
+        } else if !self.could_ever_serve(&shard, &request) {
+            // It takes nothing from those who wait, and its answer is not a matter of waiting.
+            return self.ask(wish, &[], Duration::ZERO).await.map_err(Denied::into_error);
+        }
+        let _waiting = (!wish.wait.is_zero()).then(|| self.stats.waiting());
+        tokio::select! {
+            biased;
+            answer = queue.wait(arrival, wish, Need::of(&request.op, &request.commons), told) => answer,
+            () = drained => Err(AcquireError::ShuttingDown),
         }
     }
 
-    async fn acquire_once(&self, wish: &Wish, waited: Duration) -> Result<Grant, AcquireError> {
+    /// Asks the ledger once, after the caller waited for so long, and without the keys that are kept
+    /// for others.
+    async fn ask(&self, wish: &Wish, kept: &[String], waited: Duration) -> Result<Grant, Denied> {
         let shard = self.shard(&wish.quota_model, wish.tier).await?;
-        let send_within = self.config.send_within;
-        let op = Acquire {
-            lease: self.names.next(),
-            shard: 0,
-            amounts: Amounts {
-                permits: wish.permits,
-                input: wish.input_tokens,
-                total: wish.input_tokens,
-                spend: 0,
-            },
-            ttl: millis(wish.ttl.unwrap_or(self.config.lease_ttl)),
-            send_within: millis(send_within),
-            only: self.only(wish)?,
-            exclude: self.excluded(wish),
-            common: Vec::new(),
-            usage: String::new(),
-            note: String::new(),
-        };
-        let (mut answer, mut now) = self.committer.acquire(shard.clone(), op.clone()).await?;
+        let Request { mut op, commons } = self.request(wish)?;
+        op.exclude.extend_from_slice(kept);
+        self.early.learn_common(&commons);
+        let asking = || self.committer.acquire(shard.clone(), op.clone(), commons.clone());
+        let (mut answer, mut now) = asking().await.map_err(AcquireError::from)?;
         if answer.0 == AcquireState::Missing {
             self.apply(&shard, &wish.quota_model, wish.tier).await?;
-            (answer, now) = self.committer.acquire(shard.clone(), op.clone()).await?;
+            (answer, now) = asking().await.map_err(AcquireError::from)?;
         }
         match answer.0 {
             AcquireState::Granted => {
@@ -220,15 +282,63 @@ impl Pool {
                     project: project.id.clone(),
                     quota_model: wish.quota_model.clone(),
                     // The grant came after the waiting, and so did the time to send within.
-                    send_within: waited + send_within,
+                    send_within: waited + self.config.send_within,
                     expires_at: answer.1,
                     expires_in: duration(answer.1 - now),
                     permits: wish.permits,
                 })
             }
-            AcquireState::Refused => Err(AcquireError::of_refusal(&self.config, &answer, now)),
-            AcquireState::Missing => Err(AcquireError::ShardLost),
+            AcquireState::Refused => {
+                let shared = commons.iter().any(|common| common.id == answer.2);
+                let refusal = Refusal::of(&self.config, &answer, now);
+                Err(Denied::Refused { refusal, account: answer.2, shared })
+            }
+            AcquireState::Missing => Err(AcquireError::ShardLost.into()),
         }
+    }
+
+    /// What the ledger is asked for, but for its places in the batch.
+    fn request(&self, wish: &Wish) -> Result<Request, AcquireError> {
+        let op = Acquire {
+            lease: self.names.next(),
+            shard: 0,
+            amounts: Amounts {
+                permits: wish.permits,
+                input: wish.input_tokens,
+                total: wish.input_tokens,
+                spend: 0,
+            },
+            ttl: millis(wish.ttl.unwrap_or(self.config.lease_ttl)),
+            send_within: millis(self.config.send_within),
+            only: self.only(wish)?,
+            exclude: self.excluded(wish),
+            common: Vec::new(),
+            usage: String::new(),
+            note: String::new(),
+        };
+        Ok(Request { op, commons: Vec::new() })
+    }
+
+    /// Gives back a lease that never left the broker.
+    fn give_back(&self, grant: &Grant) {
+        if let Some(id) = LeaseId::parse(&grant.lease_id) {
+            self.committer.give_back(id.shard.into(), id.unique);
+            self.queues.freed();
+        }
+    }
+
+    /// What stands in the way of one whom this account refused.
+    fn obstacle(&self, account: String, shared: bool) -> Obstacle {
+        if shared {
+            return Obstacle::Shared(account);
+        }
+        keys_behind(&self.config, &account).map_or(Obstacle::All, Obstacle::Keys)
+    }
+
+    /// Whether the request is within the limits of any key that it may use.
+    fn could_ever_serve(&self, shard: &Arc<str>, request: &Request) -> bool {
+        let applied = self.applied.read().expect("no holder of this lock panics");
+        applied.get(shard).is_none_or(|applied| applied.capacity.holds(&request.op))
     }
 
     /// The keys that the wish allows, where it names a project.
@@ -265,7 +375,7 @@ impl Pool {
         let name = shard_name(&self.digest, quota_model, tier);
         let known = {
             let applied = self.applied.read().expect("no holder of this lock panics");
-            applied.get_key_value(name.as_str()).map(|(name, since)| (name.clone(), *since))
+            applied.get_key_value(name.as_str()).map(|(name, applied)| (name.clone(), applied.since))
         };
         if let Some((name, since)) = known
             && since.elapsed() < APPLY_EVERY
@@ -274,7 +384,12 @@ impl Pool {
         }
         let name: Arc<str> = name.into();
         let _applying = self.applying.lock().await;
-        let fresh = self.applied.read().expect("no holder of this lock panics").get(&name).copied();
+        let fresh = self
+            .applied
+            .read()
+            .expect("no holder of this lock panics")
+            .get(&name)
+            .map(|applied| applied.since);
         if fresh.is_none_or(|since| since.elapsed() >= APPLY_EVERY) {
             self.apply(&name, quota_model, tier).await?;
         }
@@ -299,7 +414,9 @@ impl Pool {
             })
         })?;
         self.ledger.apply(&self.config.name, &self.opened.ledger_id, &spec).await?;
-        self.applied.write().expect("no holder of this lock panics").insert(shard.clone(), Instant::now());
+        self.early.learn(&spec);
+        let applied = Applied { since: Instant::now(), capacity: Arc::new(Capacity::of(&spec)) };
+        self.applied.write().expect("no holder of this lock panics").insert(shard.clone(), applied);
         Ok(())
     }
 

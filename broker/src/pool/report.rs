@@ -54,12 +54,18 @@ impl Pool {
     pub async fn report(&self, report: &Report<'_>) -> Result<Reported, AcquireError> {
         let decision = gemini::read(&report.outcome);
         let settle = settle(report, &decision);
+        if !settle.blocks.is_empty() {
+            self.early.cooled_down();
+        }
+        let frees = self.early.are_made_by(&settle);
         let (answer, _) = self.committer.settle(report.lease.shard.into(), settle).await?;
         let state = answer.0;
         if matches!(state, SettleState::Settled | SettleState::Late) {
             self.stats.settled();
             // Whoever waits may find the slot that this lease held, or what it gave back.
-            self.freed.notify_waiters();
+            if frees {
+                self.queues.freed();
+            }
             self.log(report, &decision, &answer.1);
         }
         Ok(match state {
