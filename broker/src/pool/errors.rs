@@ -30,7 +30,7 @@ pub struct Refusal {
     /// One sentence.
     pub message: String,
     /// The sentence but for its end, which says when.
-    untimed: String,
+    untimed: Box<str>,
     /// When it can be given, by the ledger's clock; [`FOREVER`] if never.
     pub retry_at: Millis,
     /// The same as a time from now.
@@ -180,7 +180,7 @@ impl Refusal {
             reason,
             subject,
             message,
-            untimed: cause + then,
+            untimed: (cause + then).into(),
             retry_at: at,
             retry_after,
             estimated_wait: retry_after,

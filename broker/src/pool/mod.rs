@@ -225,7 +225,6 @@ impl Pool {
         drained: impl Future<Output = ()>,
     ) -> Result<Grant, AcquireError> {
         let shard = self.shard(&wish.quota_model, wish.tier).await?;
-        let request = self.request(wish)?;
         let queue = self.queues.of(&wish.quota_model, wish.tier);
         let arrival = queue.arrive();
         let mut told = None;
@@ -247,14 +246,15 @@ impl Pool {
                     told = Some(Told { known, obstacle: self.obstacle(account, shared), direct });
                 }
             }
-        } else if !self.could_ever_serve(&shard, &request) {
+        } else if !self.could_ever_serve(&shard, &self.request(wish)?) {
             // It takes nothing from those who wait, and its answer is not a matter of waiting.
             return self.ask(wish, &[], Duration::ZERO).await.map_err(Denied::into_error);
         }
+        let Request { op, commons } = self.request(wish)?;
         let _waiting = (!wish.wait.is_zero()).then(|| self.stats.waiting());
         tokio::select! {
             biased;
-            answer = queue.wait(arrival, wish, Need::of(&request.op, &request.commons), told) => answer,
+            answer = queue.wait(arrival, wish, Need::of(&op, &commons), told) => answer,
             () = drained => Err(AcquireError::ShuttingDown),
         }
     }
