@@ -22,6 +22,8 @@ use tonic::{Code, Status};
 
 /// Twenty requests in any second, by two keys.
 const CONFIG: &str = r#"
+default_plan = "off"
+
 [[pools]]
 send_within = "100ms"
 limits = [ { requests_per_second = 10 } ]

@@ -133,13 +133,10 @@ pub(super) fn config(projects: usize, limits: Vec<Limit>) -> catalogue::Pool {
         project.keys.push(Key::new(format!("k{index}"), secret));
         project
     };
-    catalogue::Pool {
-        name: "default".to_owned(),
-        send_within: Duration::from_secs(1),
-        lease_ttl: Duration::from_secs(60),
-        limits: vec![LimitRule::new(catalogue::ModelPattern::Any, limits)],
-        projects: (0..projects).map(project).collect(),
-    }
+    let mut pool = catalogue::Pool::new("default");
+    pool.limits = vec![LimitRule::new(catalogue::ModelPattern::Any, limits)];
+    pool.projects = (0..projects).map(project).collect();
+    pool
 }
 
 pub(super) fn per_second(amount: u64) -> Limit {

@@ -33,13 +33,7 @@ pub(super) fn charging(account: &str) -> Need {
 
 /// A refusal that lasts for so long, or for good.
 fn refusal(millis: Option<u64>) -> Refusal {
-    let pool = catalogue::Pool {
-        name: "default".to_owned(),
-        send_within: catalogue::DEFAULT_SEND_WITHIN,
-        lease_ttl: catalogue::DEFAULT_LEASE_TTL,
-        limits: Vec::new(),
-        projects: Vec::new(),
-    };
+    let pool = catalogue::Pool::new("default");
     let at = millis.map_or(FOREVER, u64::cast_signed);
     Refusal::of(&pool, &Acquired(AcquireState::Refused, at, "q/p/m".to_owned(), "r60000".to_owned()), 0)
 }
