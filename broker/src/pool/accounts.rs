@@ -265,21 +265,24 @@ pub fn limit_name(dimension: ledger::Dimension, span: Span) -> String {
 
 /// The keys that an account counts for or blocks; none if it does not stand for keys.
 pub fn keys_behind(pool: &catalogue::Pool, id: &str) -> Option<Vec<String>> {
-    let account = match AccountOf::parse(id)? {
-        AccountOf::Model(_) | AccountOf::Pool | AccountOf::Consumer(_) => return None,
-        of_keys => of_keys,
+    let account = AccountOf::parse(id)?;
+    let stands_for = |project: &Project, key: &catalogue::Key| match account {
+        AccountOf::Key(fingerprint) | AccountOf::KeyModel(fingerprint, _) => {
+            Some(key.fingerprint == fingerprint)
+        }
+        AccountOf::Project(id) | AccountOf::ProjectModel(id, _) => Some(project.id == id),
+        AccountOf::Billing(_) | AccountOf::OwnBilling(_) => Some(AccountOf::billing_of(project) == account),
+        AccountOf::Model(_) | AccountOf::Pool | AccountOf::Consumer(_) => None,
     };
-    let stands_behind = |project: &Project, key: &catalogue::Key| match account {
-        AccountOf::Key(fingerprint) | AccountOf::KeyModel(fingerprint, _) => key.fingerprint == fingerprint,
-        AccountOf::Project(id) | AccountOf::ProjectModel(id, _) => project.id == id,
-        AccountOf::Billing(id) => project.billing_account.as_deref() == Some(id),
-        AccountOf::Model(_) | AccountOf::Pool | AccountOf::Consumer(_) => false,
-    };
-    let of_project = |project: &Project| -> Vec<String> {
-        let keys = project.keys.iter().filter(|key| stands_behind(project, key));
-        keys.map(|key| key.id.clone()).collect()
-    };
-    Some(pool.projects.iter().flat_map(of_project).collect())
+    let mut keys = Vec::new();
+    for project in &pool.projects {
+        for key in &project.keys {
+            if stands_for(project, key)? {
+                keys.push(key.id.clone());
+            }
+        }
+    }
+    Some(keys)
 }
 
 /// An account's name for people, which never holds a fingerprint.

@@ -103,6 +103,10 @@ impl Ledger for FakeLedger {
         })
     }
 
+    fn held<'a>(&'a self, _: &'a str, _: &'a str) -> LedgerFuture<'a, usize> {
+        Box::pin(async { Ok(0) })
+    }
+
     fn usage<'a>(&'a self, _: &'a str, _: &'a [Millis]) -> LedgerFuture<'a, Vec<UsageRow>> {
         Box::pin(async { Ok(Vec::new()) })
     }
