@@ -109,13 +109,19 @@ fn a_block_for_another_reason_begins_the_count_anew() {
         reason: reason.to_owned(),
         ..block("k", 0, true)
     };
+    let of_a = |world: &mut World| crate::ledger::Acquire { only: vec!["a".to_owned()], ..world.request() };
     for reason in ["unclear", "invalid"] {
-        let (lease, key) = world.grant();
-        assert_eq!(key, "a");
+        let request = of_a(&mut world);
+        let lease = request.lease.clone();
+        assert_eq!(world.ask(request).0, AcquireState::Granted, "before {reason}");
         world.now += 200;
         world.settle(blocking(&lease, vec![once_then_long(reason)]));
-        let only_a = crate::ledger::Acquire { only: vec!["a".to_owned()], ..world.request() };
-        assert_eq!(world.ask(only_a).0, AcquireState::Granted, "{reason}");
-        world.grant();
     }
+    let request = of_a(&mut world);
+    let lease = request.lease.clone();
+    assert_eq!(world.ask(request).0, AcquireState::Granted, "each happened once");
+    world.now += 200;
+    world.settle(blocking(&lease, vec![once_then_long("invalid")]));
+    let request = of_a(&mut world);
+    assert_eq!(world.ask(request).3, "block:invalid");
 }
