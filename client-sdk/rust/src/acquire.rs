@@ -124,9 +124,11 @@ impl AcquireOptions {
                 tier: self.tier.unwrap_or(Tier::Unspecified) as i32,
                 exclude_key_ids: self.exclude_keys,
                 exclude_projects: self.exclude_projects,
+                ..v1::Constraints::default()
             }),
             labels: self.labels,
             settle,
+            ..v1::AcquireRequest::default()
         }
     }
 }
