@@ -41,6 +41,7 @@ impl Echo {
                 expires_at: Some(prost_types::Timestamp { seconds: 2_000_000_000, nanos: 0 }),
                 expires_in: Some(prost_types::Duration { seconds: 60, nanos: 123_000_000 }),
                 permits: 1,
+                over_plan: false,
             },
         }
     }
