@@ -5,7 +5,6 @@
 
 use std::{
     fs,
-    path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -19,6 +18,7 @@ use keybroker_tests::{
     harness::{
         api::{MODEL, answered, ask, reported},
         broker::BrokerOptions,
+        leak::{self, everything_in, everything_in_redis, holds},
         process::{Process, wait_until},
         redis::RedisServer,
         rig::{Backing, Rig},
@@ -30,8 +30,6 @@ use tempfile::TempDir;
 /// No part of one is a word that anything else would say; the last four characters may be shown.
 const CANARIES: [&str; 3] =
     ["Zq7Wm2Xr9Tb4Yk6Pd1Hs8Nf3-0001", "Lc5Vj0Gx8Qn2Rw7Ku4Ey9Ia6-0002", "Oh3Dz6Bt1Mp8Sf5Xc2Wv7Jg4-0003"];
-/// So many characters in a row are a leak.
-const TELLING: usize = 8;
 
 on_both_ledgers!(a_key_is_in_no_log_no_ledger_no_argument_no_metric_and_no_error);
 
@@ -122,8 +120,8 @@ keys = [ {{ secret = "{third}" }} ]
     assert!(holds(&arguments, "--log"), "the arguments were read");
     assert_silent("the arguments", &arguments);
     let ledger = match &rig.redis {
-        Some(redis) => everything_in_redis(redis),
-        None => everything_in(&rig.data_dir()),
+        Some(redis) => everything_in_redis(redis).unwrap(),
+        None => everything_in(&rig.data_dir()).unwrap(),
     };
     assert!(holds(&ledger, "project-of-canaries"), "the ledger was read");
     assert_silent("the ledger", &ledger);
@@ -134,26 +132,27 @@ async fn a_key_that_is_put_where_none_may_be_is_found_by_the_same_search() {
     let canary = CANARIES[1];
     let redis = RedisServer::start().unwrap();
     let mut connection = redis.connect().unwrap();
-    let places: [(&str, Vec<&str>); 6] = [
+    let places: [(&str, Vec<&str>); 7] = [
         ("SET", vec!["a", canary]),
         ("SET", vec![canary, "a name"]),
         ("HSET", vec!["b", "field", canary]),
         ("HSET", vec!["c", canary, "value"]),
         ("ZADD", vec!["d", "1", canary]),
+        ("XADD", vec!["f", "*", "record", canary]),
         ("SET", vec!["e", &canary[3..15]]),
     ];
     for (command, arguments) in places {
         ::redis::cmd("FLUSHALL").query::<()>(&mut connection).unwrap();
-        assert_eq!(leaks(&everything_in_redis(&redis)), Vec::<String>::new());
-        ::redis::cmd(command).arg(&arguments).query::<()>(&mut connection).unwrap();
-        assert_eq!(leaks(&everything_in_redis(&redis)).len(), 1, "{command} {arguments:?}");
+        assert_eq!(leaks(&everything_in_redis(&redis).unwrap()), Vec::<String>::new());
+        ::redis::cmd(command).arg(&arguments).query::<::redis::Value>(&mut connection).unwrap();
+        assert_eq!(leaks(&everything_in_redis(&redis).unwrap()).len(), 1, "{command} {arguments:?}");
     }
 
     let folder = TempDir::new().unwrap();
     fs::create_dir(folder.path().join("deep")).unwrap();
     fs::write(folder.path().join("deep/ledger.redb"), [b"\0\xff", canary.as_bytes(), b"\0"].concat())
         .unwrap();
-    assert_eq!(leaks(&everything_in(folder.path())).len(), 1);
+    assert_eq!(leaks(&everything_in(folder.path()).unwrap()).len(), 1);
 
     let mut command = Command::new("sh");
     command.args(["-c", "read line", canary]).stdin(Stdio::piped());
@@ -167,73 +166,10 @@ fn assert_silent(place: &str, bytes: &[u8]) {
     assert!(leaks.is_empty(), "{place} shows keys: {leaks:#?}");
 }
 
-/// Every canary of which a telling part is there, with what stands around it.
 fn leaks(bytes: &[u8]) -> Vec<String> {
-    let leak = |canary: &&str| {
-        let secret = canary.len() - "-0001".len();
-        let mut parts = (0..=secret - TELLING).map(|start| &canary[start..start + TELLING]);
-        let at = parts.find_map(|part| position(bytes, part))?;
-        let around = &bytes[at.saturating_sub(300)..(at + 300).min(bytes.len())];
-        Some(format!("{canary}: {}", String::from_utf8_lossy(around)))
-    };
-    CANARIES.iter().filter_map(leak).collect()
-}
-
-fn holds(bytes: &[u8], text: &str) -> bool {
-    position(bytes, text).is_some()
-}
-
-fn position(bytes: &[u8], text: &str) -> Option<usize> {
-    let first = text.as_bytes()[0];
-    let found =
-        |(at, byte): (usize, &u8)| (*byte == first && bytes[at..].starts_with(text.as_bytes())).then_some(at);
-    bytes.iter().enumerate().find_map(found)
+    leak::leaks(&CANARIES, bytes)
 }
 
 fn arguments(process: u32) -> Vec<u8> {
     fs::read(format!("/proc/{process}/cmdline")).unwrap()
-}
-
-/// Every file below a folder.
-fn everything_in(folder: &Path) -> Vec<u8> {
-    let mut all = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        all.extend(if path.is_dir() { everything_in(&path) } else { fs::read(&path).unwrap() });
-        all.push(b'\n');
-    }
-    all
-}
-
-/// Every key of every kind, with its values, and its dump, whose texts may be compressed.
-fn everything_in_redis(redis: &RedisServer) -> Vec<u8> {
-    let mut connection = redis.connect().unwrap();
-    let mut all = Vec::new();
-    let names: Vec<Vec<u8>> = ::redis::cmd("KEYS").arg("*").query(&mut connection).unwrap();
-    for name in names {
-        let kind: String = ::redis::cmd("TYPE").arg(&name).query(&mut connection).unwrap();
-        let mut read = match kind.as_str() {
-            "string" => ::redis::cmd("GET"),
-            "hash" => ::redis::cmd("HGETALL"),
-            "set" => ::redis::cmd("SMEMBERS"),
-            "zset" => ::redis::cmd("ZRANGE"),
-            "list" => ::redis::cmd("LRANGE"),
-            other => panic!("a {other} cannot be searched"),
-        };
-        read.arg(&name);
-        if matches!(kind.as_str(), "zset" | "list") {
-            read.arg(0).arg(-1);
-        }
-        all.extend(&name);
-        all.push(b'\n');
-        if kind == "string" {
-            all.extend(read.query::<Vec<u8>>(&mut connection).unwrap());
-        } else {
-            all.extend(read.query::<Vec<Vec<u8>>>(&mut connection).unwrap().join(&b'\n'));
-        }
-        all.push(b'\n');
-        all.extend(::redis::cmd("DUMP").arg(&name).query::<Vec<u8>>(&mut connection).unwrap());
-        all.push(b'\n');
-    }
-    all
 }

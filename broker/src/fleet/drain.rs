@@ -12,7 +12,7 @@ use super::{
     keys::{delete, recorded},
     view::key_resource,
 };
-use crate::registry::{Action, Change, Edit, Entry, Mark, MarkState, Who};
+use crate::registry::{Action, Change, Changed, Edit, Entry, Mark, MarkState, Who};
 
 /// How often the fleet looks: one broker of it each time.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -52,8 +52,9 @@ impl Fleet {
                 edits: vec![placed.drained(&pool, mark)],
             };
             // If others changed something meanwhile, it is looked at again in a moment.
-            self.registry.change(&change, &Who::broker()).await?;
-            tracing::info!(key_id = mark.key_id, removed = mark.remove_when_drained, "drained");
+            if let Changed::Made(_) = self.registry.change(&change, &Who::broker()).await? {
+                tracing::info!(key_id = mark.key_id, removed = mark.remove_when_drained, "drained");
+            }
             return self.refresh().await;
         }
         Ok(())

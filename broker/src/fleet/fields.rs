@@ -208,7 +208,7 @@ impl PoolFields {
             let names = Strategy::ALL.map(Strategy::as_str).join(", ");
             faults.push(("pool.strategy".to_owned(), format!("is not a strategy; write one of {names}")));
         }
-        let whole = |span: &Duration| span.subsec_nanos() % 1_000_000 == 0;
+        let whole = |span: &Duration| span.subsec_nanos().is_multiple_of(1_000_000);
         for (field, span, range, fix) in [
             ("pool.send_within", &self.send_within, SEND_WITHIN, "0.1s to 30s"),
             ("pool.lease_ttl", &self.lease_ttl, LEASE_TTL, "1s to 3600s"),

@@ -137,7 +137,8 @@ impl Fleet {
             let stored = &placed.snapshot.keys[id].value;
             let mut key = stored.clone();
             fields.write_to(&mut key);
-            if !resealed.sealed.is_empty() && resealed.fingerprint != stored.fingerprint {
+            // The same text again is sealed anew too: under the current master key.
+            if !resealed.sealed.is_empty() {
                 key.sealed.clone_from(&resealed.sealed);
                 key.fingerprint.clone_from(&resealed.fingerprint);
                 key.preview.clone_from(&resealed.preview);

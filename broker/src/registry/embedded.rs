@@ -142,11 +142,12 @@ impl Registry for EmbeddedRegistry {
         let end = before.map_or((u64::MAX, u64::MAX), |before| (before.0, before.1));
         let rows = self.call(move |database, _| {
             let read = database.begin_read()?.open_table(AUDIT)?;
-            let newest_first = read.range(..end)?.rev().take(most);
-            let row = |row: Result<(redb::AccessGuard<'_, (u64, u64)>, redb::AccessGuard<'_, &str>), _>| {
-                row.map(|(id, body)| (id.value(), body.value().to_owned()))
-            };
-            Ok(newest_first.map(row).collect::<Result<Vec<_>, _>>()?)
+            let mut rows = Vec::new();
+            for row in read.range(..end)?.rev().take(most) {
+                let (id, body) = row?;
+                rows.push((id.value(), body.value().to_owned()));
+            }
+            Ok(rows)
         });
         Box::pin(async move {
             let read = |(id, body): ((u64, u64), String)| AuditRecord::read(AuditId(id.0, id.1), &body);

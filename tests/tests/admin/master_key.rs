@@ -2,7 +2,7 @@
 
 use std::{process::Command, time::Duration};
 
-use keybroker_proto::v1::{Key, KeyState};
+use keybroker_proto::v1::{Key, KeyState, UpdateKeyRequest};
 use keybroker_tests::harness::{
     api::Details,
     broker::{BrokerOptions, BrokerProcess, binary},
@@ -10,7 +10,7 @@ use keybroker_tests::harness::{
 };
 use tonic::Code;
 
-use super::operator::{CONFIG, MASTER, Operator, leases, of_project, rig, sealing, until};
+use super::operator::{CONFIG, MASTER, Operator, leases, named, of_project, rig, sealing, until};
 
 const OTHER: &str = "0202020202020202020202020202020202020202020202020202020202020202";
 
@@ -52,13 +52,17 @@ async fn a_broker_with_another_master_key_names_what_it_cannot_open_and_serves_t
     // Rotation: the new one seals, the old one opens.
     let rotated =
         BrokerOptions::default().env("KEYBROKER_MASTER_KEY", OTHER).env("KEYBROKER_MASTER_KEY_OLD", MASTER);
-    let (_broker, api) = rig.beside_with("rotated.toml", CONFIG, rotated).await;
-    assert!(leases(&api, "extra").await);
-    Operator::of(&api).create("e2", "test-key-admin-e2-0001", of_project("second")).await.unwrap();
-    until("the broker with the new one alone opens it", async || {
-        Operator::of(&rig.api).get("e2").await.is_ok()
+    let (_broker, rotated) = rig.beside_with("rotated.toml", CONFIG, rotated).await;
+    assert!(leases(&rotated, "extra").await);
+    let again = Key { name: named("e1"), api_key: "test-key-admin-e1-0001".to_owned(), ..Key::default() };
+    let update = UpdateKeyRequest { key: Some(again), update_mask: None };
+    Operator::of(&rotated).client().update_key(update).await.unwrap();
+    until("the broker with the new one alone opens what was given again", async || {
+        leases(&api, "extra").await
     })
     .await;
+    Operator::of(&rotated).create("e2", "test-key-admin-e2-0001", of_project("second")).await.unwrap();
+    until("the broker with the new one alone opens what is new", async || leases(&api, "second").await).await;
     assert!(!leases(&rig.api, "second").await, "the broker with the old one alone does not");
 }
 
