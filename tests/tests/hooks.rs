@@ -110,9 +110,10 @@ async fn a_suspended_key_comes_back_by_itself_and_both_are_told() {
     rig.api.acquire(ask(MODEL)).await.unwrap_err();
 
     google.control().change_key(&change(None)).await.unwrap();
-    // The first check is after at most ten seconds, which is as long as `eventually` waits.
+    // The first check is after ten seconds or so, which is as long as `eventually` waits; a busy machine takes longer.
     let back = async || endpoint.told().len() == 2;
-    assert!(eventually(back).await || eventually(back).await, "{}", rig.broker.log());
+    let within_40_seconds = eventually(back).await || eventually(back).await || eventually(back).await;
+    assert!(within_40_seconds || eventually(back).await, "{}", rig.broker.log());
     let told = endpoint.told();
     assert_eq!([&told[0]["kind"], &told[1]["kind"]], ["key_disabled", "key_recovered"]);
     assert!(told.iter().all(|event| event["key_id"] == "k0"), "{told:?}");
