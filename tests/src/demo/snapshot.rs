@@ -207,8 +207,13 @@ mod tests {
         views[0].limits.clear();
         let subject = "project project-1, model gemini-2.5-flash".to_owned();
         let until = Some(Timestamp { seconds: 142, nanos: 0 });
-        views[1].cooldowns =
-            vec![Cooldown { subject, reason: "minute_quota".to_owned(), until, probing: false }];
+        views[1].cooldowns = vec![Cooldown {
+            subject,
+            reason: "minute_quota".to_owned(),
+            until,
+            probing: false,
+            ramp_until: None,
+        }];
         let tally = Tally { answered: 6, ..Tally::default() };
         let seen = snapshot(&options, Duration::from_millis(1_234), &views, &Verdict::default(), &tally);
         assert_eq!((seen.granted, seen.refused_by_broker, seen.waiting), (7, 6, 2));

@@ -217,6 +217,7 @@ impl key_broker_server::KeyBroker for Service {
             expires_at: None,
             expires_in: Some(expires_in.try_into().expect("a short time")),
             permits: request.permits.unwrap_or(1),
+            over_plan: false,
         };
         Ok(Response::new(AcquireResponse { lease: Some(lease), settled }))
     }
