@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::operate::{AuditArgs, KeysArgs, PoolsArgs};
+use crate::operate::{AuditArgs, KeysArgs, PoolsArgs, ResetArgs};
 
 /// Leases Gemini API keys to a fleet of workers that share one quota exactly.
 #[derive(Debug, Parser)]
@@ -38,6 +38,8 @@ pub enum Command {
     Keys(KeysArgs),
     /// List pools
     Pools(PoolsArgs),
+    /// End cooldowns of a pool or of one key; what was counted stays counted
+    Reset(ResetArgs),
     /// List who changed what, the newest first
     Audit(AuditArgs),
     /// Print a new master key, under which key texts are sealed

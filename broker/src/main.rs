@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check(&args),
         Command::Keys(args) => operate::keys(args),
         Command::Pools(args) => operate::pools(args),
+        Command::Reset(args) => operate::reset(args),
         Command::Audit(args) => operate::audit(args),
         Command::GenerateMasterKey => {
             let _ = writeln!(std::io::stdout(), "{}", *seal::generate_master_key());

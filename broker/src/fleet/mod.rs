@@ -186,12 +186,19 @@ impl Fleet {
         self.refresh().await
     }
 
-    /// Records that somebody ended cooldowns of a key or a pool.
+    /// Records that somebody ended cooldowns of a key or a pool, perhaps of one quota model alone.
     ///
     /// # Errors
     /// If the registry cannot be written.
-    pub async fn record_reset(&self, who: &Who, resource: &str, ended: usize) -> Result<(), FleetError> {
-        let change = Change { decided_at: None, edits: vec![Edit::reset_cooldowns(resource, ended)] };
+    pub async fn record_reset(
+        &self,
+        who: &Who,
+        resource: &str,
+        quota_model: &str,
+        ended: usize,
+    ) -> Result<(), FleetError> {
+        let edit = Edit::reset_cooldowns(resource, quota_model, ended);
+        let change = Change { decided_at: None, edits: vec![edit] };
         self.registry.change(&change, who).await?;
         Ok(())
     }

@@ -24,7 +24,7 @@ use self::{
 use super::{check::Faults, convert::timestamp, status};
 use crate::{
     broker::{Broker, pool_name},
-    catalogue::Tier,
+    catalogue::{Tier, is_model_name},
     fleet::{Drain, Fleet, FleetError, Import},
     pool::{CooldownView, KeyView, LimitView},
 };
@@ -228,6 +228,14 @@ impl Admin for AdminService {
         };
         let unknown_pool = || status::unknown_pool(name, &self.broker.pool_names());
         let pool = self.broker.pool(name).ok_or_else(unknown_pool)?;
+        if !request.quota_model.is_empty() && !is_model_name(&request.quota_model) {
+            let mut faults = Faults::default();
+            faults.add(
+                "quota_model",
+                "is not a model id; write 1 to 128 letters, digits and . _ - / :, or leave it out",
+            );
+            faults.into_result()?;
+        }
         let quota_model = self.broker.quota_model(&request.quota_model);
         let ended = pool.reset_cooldowns(key_id, &quota_model).await;
         let ended = ended.map_err(|error| status::of_acquire(&error))?;
@@ -236,7 +244,7 @@ impl Admin for AdminService {
         };
         tracing::warn!(actor = who.actor, resource = request.name, ended, "cooldowns were reset");
         self.fleet
-            .record_reset(&who, &request.name, ended)
+            .record_reset(&who, &request.name, &quota_model, ended)
             .await
             .map_err(|error| status::of_fleet(&error))?;
         Ok(Response::new(ResetCooldownsResponse { reset_count: i32::try_from(ended).unwrap_or(i32::MAX) }))

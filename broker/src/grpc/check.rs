@@ -9,7 +9,7 @@ use tonic::Status;
 
 use super::status::bad_request;
 use crate::{
-    catalogue::is_model_name,
+    catalogue::{is_consumer_id, is_model_name},
     gemini::{MAX_BODY, Outcome, TransportKind},
     lease_id::LeaseId,
     pool::{Report, Usage, Wish},
@@ -69,10 +69,16 @@ pub(super) fn wish(request: &AcquireRequest, faults: &mut Faults) -> Wish {
     let ttl = ttl(request.ttl.as_ref(), faults);
     let wait = request.wait.as_ref().map_or(Some(Duration::ZERO), duration);
     faults.check(wait.is_some_and(|wait| wait <= MOST_WAIT), "wait", "is out of range; write 0s to 600s");
-    faults.check(request.consumer.len() <= LONGEST_NAME, "consumer", "is longer than 128 bytes");
+    faults.check(
+        request.consumer.is_empty() || is_consumer_id(&request.consumer),
+        "consumer",
+        "is not a consumer's id; write 1 to 128 visible ASCII characters, such as an e-mail address, or leave it out",
+    );
     check_labels("labels", &request.labels, faults);
 
     let constraints = request.constraints.clone().unwrap_or_default();
+    let project = &constraints.project;
+    faults.check(project.len() <= LONGEST_NAME, "constraints.project", "is longer than 128 bytes");
     check_labels("constraints.labels", &constraints.labels, faults);
     for (field, list) in [
         ("constraints.exclude_key_ids", &constraints.exclude_key_ids),
@@ -83,6 +89,8 @@ pub(super) fn wish(request: &AcquireRequest, faults: &mut Faults) -> Wish {
             field,
             format!("names {}; at most {MOST_EXCLUDED}", list.len()),
         );
+        let short = list.iter().all(|id| id.len() <= LONGEST_NAME);
+        faults.check(short, field, "names one that is longer than 128 bytes");
     }
     let tier = Tier::try_from(constraints.tier);
     faults.check(

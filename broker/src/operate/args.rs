@@ -187,6 +187,31 @@ pub struct AuditArgs {
     pub(super) limit: u32,
 }
 
+/// Which cooldowns to end.
+#[derive(Debug, Args)]
+#[command(after_help = RESET_EXAMPLES)]
+pub struct ResetArgs {
+    #[command(flatten)]
+    pub(super) broker: BrokerArgs,
+    /// The pool
+    #[arg(long, default_value = "default", value_name = "POOL")]
+    pub(super) pool: String,
+    /// Only those that hold this key back, its project's and its billing account's too: its id, or its
+    /// name pools/POOL/keys/ID [default: all of the pool]
+    #[arg(long, value_name = "KEY")]
+    pub(super) key: Option<String>,
+    /// Only those of this quota model [default: all]
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "MODEL")]
+    pub(super) model: String,
+}
+
+const RESET_EXAMPLES: &str = "\
+  keybroker reset
+  keybroker reset --pool batch --model gemini-2.5-flash
+  keybroker reset --key a1
+What was counted stays counted, and limits that Google named stay as they are. It is no failure if
+nothing cools down.";
+
 /// A tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum TierArg {

@@ -72,7 +72,12 @@ pub(super) async fn run(args: KeysArgs) -> Result<ExitCode, Failure> {
 
 /// The resource name of the key that the command line names.
 fn name(key: &KeyArgs) -> String {
-    if key.key.contains('/') { key.key.clone() } else { format!("pools/{}/keys/{}", key.pool, key.key) }
+    name_of(&key.pool, &key.key)
+}
+
+/// The resource name of a key by its id, or what is one already.
+pub(super) fn name_of(pool: &str, key: &str) -> String {
+    if key.contains('/') { key.to_owned() } else { format!("pools/{pool}/keys/{key}") }
 }
 
 async fn list(admin: &mut Admin, pool: Option<&str>, json: bool) -> Result<(), Failure> {

@@ -6,6 +6,7 @@ mod import;
 mod keys;
 mod pools;
 mod print;
+mod reset;
 mod text;
 
 use std::{io::Write, process::ExitCode, time::Duration};
@@ -19,7 +20,7 @@ use tonic::{
 use tonic_types::StatusExt;
 
 use args::BrokerArgs;
-pub use args::{AuditArgs, KeysArgs, PoolsArgs};
+pub use args::{AuditArgs, KeysArgs, PoolsArgs, ResetArgs};
 
 /// How long a broker may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -37,6 +38,11 @@ pub fn pools(args: PoolsArgs) -> ExitCode {
 /// Lists the record of changes.
 pub fn audit(args: AuditArgs) -> ExitCode {
     run(audit::run(args))
+}
+
+/// Ends cooldowns.
+pub fn reset(args: ResetArgs) -> ExitCode {
+    run(reset::run(args))
 }
 
 /// Why a command did not do what it was told to.

@@ -258,6 +258,7 @@ pub fn limit_name(dimension: ledger::Dimension, span: Span) -> String {
         Span::Held => counted.to_owned(),
         Span::Trailing(60_000) => format!("{counted} per minute"),
         Span::Trailing(1_000) => format!("{counted} per second"),
+        Span::Trailing(600_000) => format!("{counted} per 10 minutes"),
         Span::Trailing(ms) => format!("{counted} per {:?}", Duration::from_millis(ms.unsigned_abs())),
         Span::Day => format!("{counted} per Pacific day"),
         Span::Month => format!("{counted} per month"),

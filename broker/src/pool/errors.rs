@@ -193,6 +193,11 @@ impl Refusal {
         }
     }
 
+    /// Whether the constraints of the request leave no key, whatever their limits and cooldowns are.
+    pub(super) fn leaves_no_key(&self) -> bool {
+        self.reason == RefusalReason::NoUsableKey && self.subject.is_empty()
+    }
+
     /// The refusal as it stands later, when that much is left until its instant.
     #[must_use]
     pub(super) fn in_time(mut self, left: Duration) -> Self {

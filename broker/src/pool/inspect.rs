@@ -3,13 +3,13 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::{
-    AcquireError, Pool, StatsView,
+    Pool, StatsView,
     accounts::{AccountOf, account_name, limit_name},
 };
 use crate::{
     catalogue::Tier,
     ledger::{
-        EditAction, FOREVER, LedgerError, Millis, Span, UNLIMITED,
+        FOREVER, LedgerError, Millis, Span, UNLIMITED,
         account::{Account, FULL_HEALTH},
         calendar::Calendar,
         window::{RAMP, Window},
@@ -93,7 +93,7 @@ impl Pool {
     /// # Errors
     /// If the ledger gave no answer.
     pub async fn inspect(&self) -> Result<PoolView, LedgerError> {
-        let ids = self.account_ids();
+        let ids = self.account_ids(&self.models_asked_for());
         let inspection = self.ledger.inspect(&self.config.name, &ids).await?;
         let now = inspection.now;
         let known = || ids.iter().zip(&inspection.accounts).filter_map(|(id, row)| Some((id, row.as_ref()?)));
@@ -127,15 +127,19 @@ impl Pool {
         })
     }
 
-    fn account_ids(&self) -> Vec<String> {
-        let models: BTreeSet<String> =
-            self.models.read().expect("no holder of this lock panics").iter().cloned().collect();
+    /// The quota models asked for since the broker started.
+    pub(super) fn models_asked_for(&self) -> BTreeSet<String> {
+        self.models.read().expect("no holder of this lock panics").iter().cloned().collect()
+    }
+
+    /// The accounts of all keys, for these quota models.
+    pub(super) fn account_ids(&self, models: &BTreeSet<String>) -> Vec<String> {
         let mut ids = BTreeSet::new();
         for (key, project) in self.keys.values() {
             ids.insert(AccountOf::Key(&key.fingerprint).id());
             ids.insert(AccountOf::Project(&project.id).id());
             ids.insert(AccountOf::billing_of(project).id());
-            for model in &models {
+            for model in models {
                 ids.insert(AccountOf::ProjectModel(&project.id, model).id());
                 if !self.config.key_limits_for(project, key, model).is_empty() {
                     ids.insert(AccountOf::KeyModel(&key.fingerprint, model).id());
@@ -145,63 +149,6 @@ impl Pool {
         ids.extend(models.iter().map(|model| AccountOf::Model(model).id()));
         ids.insert(AccountOf::Pool.id());
         ids.into_iter().collect()
-    }
-
-    /// Ends the cooldowns of the pool, or those that hold one key back; of one quota model alone if it is
-    /// named. What was counted stays. How many were ended; none if there is no such key.
-    ///
-    /// # Errors
-    /// If the ledger gave no answer; doing it again is safe.
-    pub async fn reset_cooldowns(
-        &self,
-        key_id: Option<&str>,
-        quota_model: &str,
-    ) -> Result<Option<usize>, AcquireError> {
-        let key = match key_id {
-            Some(id) => match self.keys.get(id) {
-                Some(found) => Some(found),
-                None => return Ok(None),
-            },
-            None => None,
-        };
-        let holds_back = |account: AccountOf<'_>| match (account, key) {
-            (AccountOf::Model(_), Some(_)) => false,
-            (_, None) => true,
-            (AccountOf::Key(fingerprint) | AccountOf::KeyModel(fingerprint, _), Some((key, _))) => {
-                key.fingerprint == fingerprint
-            }
-            (AccountOf::Project(id) | AccountOf::ProjectModel(id, _), Some((_, project))) => project.id == id,
-            (account, Some((_, project))) => AccountOf::billing_of(project) == account,
-        };
-        let of_model = |account: AccountOf<'_>| match account {
-            _ if quota_model.is_empty() => true,
-            AccountOf::ProjectModel(_, model) | AccountOf::KeyModel(_, model) | AccountOf::Model(model) => {
-                model == quota_model
-            }
-            _ => false,
-        };
-        let mut accounts = self.account_ids();
-        if !quota_model.is_empty() {
-            let of_project = |(_, project): &(crate::catalogue::Key, crate::catalogue::Project)| {
-                AccountOf::ProjectModel(&project.id, quota_model).id()
-            };
-            accounts.extend(self.keys.values().map(of_project));
-            accounts.push(AccountOf::Model(quota_model).id());
-            accounts.sort();
-            accounts.dedup();
-        }
-        accounts.retain(|id| {
-            AccountOf::parse(id).is_some_and(|account| holds_back(account) && of_model(account))
-        });
-        let inspection = self.ledger.inspect(&self.config.name, &accounts).await?;
-        let stands_blocked = |account: &Account| !account.is_free(inspection.now);
-        let blocked: Vec<String> = accounts
-            .into_iter()
-            .zip(&inspection.accounts)
-            .filter(|(_, account)| account.as_ref().is_some_and(stands_blocked))
-            .map(|(id, _)| id)
-            .collect();
-        self.edit(&blocked, EditAction::Reset).await.map(Some)
     }
 
     fn limits_of(&self, id: &str, account: &Account, now: Millis) -> Vec<LimitView> {

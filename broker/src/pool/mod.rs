@@ -3,11 +3,13 @@
 pub mod accounts;
 mod capacity;
 mod committer;
+mod constraints;
 mod errors;
 mod inspect;
 pub mod note;
 mod queue;
 mod report;
+mod reset;
 mod stats;
 pub mod watch;
 
@@ -31,7 +33,7 @@ use crate::{
     },
     secret::Secret,
 };
-use accounts::{commons, keys_behind, serves, shard_name, shard_spec};
+use accounts::{commons, keys_behind, shard_name, shard_spec};
 use capacity::{Capacity, EarlyReturns};
 use committer::{CommitError, Committer};
 pub use errors::{AcquireError, Refusal, RefusalReason, RenewError};
@@ -44,8 +46,6 @@ use watch::Watch;
 
 /// How many quota models a pool leases for at most: each has an order of candidates of its own.
 const MOST_MODELS: usize = 200;
-/// How many keys the constraints of a request may leave: each of them is looked at.
-const MOST_NAMED: usize = 1000;
 /// How often a shard is applied anew, so that the ledger does not let it expire.
 const APPLY_EVERY: Duration = Duration::from_secs(24 * 3600);
 
@@ -363,7 +363,10 @@ impl Pool {
             AcquireState::Refused => {
                 self.watch.refused(&wish.quota_model);
                 let shared = commons.iter().any(|common| common.id == answer.2);
-                let refusal = Refusal::of(&self.config, &answer, now);
+                let mut refusal = Refusal::of(&self.config, &answer, now);
+                if refusal.leaves_no_key() && kept.is_empty() {
+                    refusal.message = self.no_key_for(wish);
+                }
                 Err(Denied::Refused { refusal, account: answer.2, shared })
             }
             AcquireState::Missing => Err(AcquireError::ShardLost.into()),
@@ -419,42 +422,6 @@ impl Pool {
     fn could_ever_serve(&self, shard: &Arc<str>, request: &Request) -> bool {
         let applied = self.applied.read().expect("no holder of this lock panics");
         applied.get(shard).is_none_or(|applied| applied.capacity.holds(&request.op))
-    }
-
-    /// The keys that the wish allows, where it names a project.
-    fn only(&self, wish: &Wish) -> Result<Vec<String>, AcquireError> {
-        if wish.project.is_empty() && wish.key_labels.is_empty() {
-            return Ok(Vec::new());
-        }
-        let named = |project: &&Project| wish.project.is_empty() || project.id == wish.project;
-        let projects = self.config.projects.iter().filter(named).filter(|project| serves(project, wish.tier));
-        let labelled =
-            |key: &&Key| wish.key_labels.iter().all(|(name, value)| key.labels.get(name) == Some(value));
-        let keys: Vec<String> =
-            projects.flat_map(|project| &project.keys).filter(labelled).map(|key| key.id.clone()).collect();
-        if keys.is_empty() {
-            let mut wanted = Vec::new();
-            if !wish.project.is_empty() {
-                wanted.push(format!("of project {}", wish.project));
-            }
-            wanted.extend(wish.key_labels.iter().map(|(name, value)| format!("labelled {name}={value}")));
-            let (name, wanted) = (&self.config.name, wanted.join(" and "));
-            return Err(AcquireError::NoKey(format!("pool {name} has no key {wanted} that may be used")));
-        }
-        if keys.len() > MOST_NAMED {
-            return Err(AcquireError::TooManyKeys(keys.len()));
-        }
-        Ok(keys)
-    }
-
-    fn excluded(&self, wish: &Wish) -> Vec<String> {
-        let mut excluded = wish.exclude_key_ids.clone();
-        if !wish.exclude_projects.is_empty() {
-            let of_projects =
-                self.config.projects.iter().filter(|project| wish.exclude_projects.contains(&project.id));
-            excluded.extend(of_projects.flat_map(|project| &project.keys).map(|key| key.id.clone()));
-        }
-        excluded
     }
 
     /// The shard's name, once it is in the ledger.

@@ -100,15 +100,15 @@ impl Edit {
         }
     }
 
-    /// Records that an operator ended cooldowns of a key or a pool.
-    pub fn reset_cooldowns(resource: &str, ended: usize) -> Self {
+    /// Records that an operator ended cooldowns of a key or a pool; of one quota model alone if it is not empty.
+    pub fn reset_cooldowns(resource: &str, quota_model: &str, ended: usize) -> Self {
         Self {
             action: Action::ResetCooldowns,
             resource: resource.to_owned(),
             puts: Vec::new(),
             removes: Vec::new(),
             before: None,
-            after: Some(json!({ "cooldowns_ended": ended })),
+            after: Some(json!({ "cooldowns_ended": ended, "quota_model": quota_model })),
         }
     }
 

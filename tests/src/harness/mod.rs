@@ -5,4 +5,5 @@ pub mod broker;
 pub mod leak;
 pub mod process;
 pub mod redis;
+pub mod refused;
 pub mod rig;

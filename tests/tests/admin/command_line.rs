@@ -26,16 +26,16 @@ fn run_with(rig: &Rig, input: &str, arguments: &[&str]) -> Output {
     child.wait_with_output().unwrap()
 }
 
-fn run(rig: &Rig, arguments: &[&str]) -> Output {
+pub(super) fn run(rig: &Rig, arguments: &[&str]) -> Output {
     run_with(rig, "", arguments)
 }
 
-fn out(output: &Output) -> String {
+pub(super) fn out(output: &Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-fn err(output: &Output, code: i32) -> String {
+pub(super) fn err(output: &Output, code: i32) -> String {
     assert_eq!(output.status.code(), Some(code), "{output:?}");
     String::from_utf8(output.stderr.clone()).unwrap()
 }

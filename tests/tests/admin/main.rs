@@ -11,4 +11,5 @@ mod keys;
 mod master_key;
 mod operator;
 mod pools;
+mod reset;
 mod secrets;

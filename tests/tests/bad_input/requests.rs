@@ -123,6 +123,57 @@ async fn tokens_waits_labels_and_tiers_out_of_range_are_refused() {
 }
 
 #[tokio::test]
+async fn output_tokens_key_labels_and_consumers_out_of_range_are_refused() {
+    let mut rig = Rig::start(Backing::Embedded, CONFIG).await;
+    for output_tokens in [-1, i64::MIN, 1_000_000_000_001, i64::MAX] {
+        let details = invalid(&rig.api, AcquireRequest { output_tokens, ..ask(MODEL) }).await;
+        assert_eq!(details.field_names(), ["output_tokens"]);
+    }
+    let many = (0..17).map(|number| (format!("label-{number}"), String::new())).collect();
+    for labels in [
+        [(String::new(), String::new())].into(),
+        [("n".repeat(64), String::new())].into(),
+        [("n".to_owned(), "v".repeat(257))].into(),
+        many,
+    ] {
+        let constraints = Some(Constraints { labels, ..Constraints::default() });
+        let details = invalid(&rig.api, AcquireRequest { constraints, ..ask(MODEL) }).await;
+        assert_eq!(details.field_names(), ["constraints.labels"]);
+    }
+    for consumer in
+        ["two words", " ", "tab\there", "line\n", "caf\u{e9}", "unit\u{1f}mark", "nul\0", &"c".repeat(129)]
+    {
+        let details = invalid(&rig.api, AcquireRequest { consumer: consumer.to_owned(), ..ask(MODEL) }).await;
+        assert_eq!(details.field_names(), ["consumer"], "{consumer:?}");
+        assert!(details.fields[0].1.contains("1 to 128 visible ASCII characters"), "{details:?}");
+    }
+    for consumer in ["", "ann@example.com", "team/a#1", &"c".repeat(128)] {
+        let request = AcquireRequest { consumer: consumer.to_owned(), ..ask(MODEL) };
+        let lease = rig.api.acquire(request).await.expect("these are consumers");
+        rig.api.report(not_sent(&lease.lease_id)).await.expect("a lease can be given back");
+    }
+    rig.still_serves().await;
+}
+
+#[tokio::test]
+async fn names_in_constraints_that_no_id_can_be_are_refused() {
+    let mut rig = Rig::start(Backing::Embedded, CONFIG).await;
+    let long = || "x".repeat(100_000);
+    let constraints = Constraints {
+        project: long(),
+        exclude_key_ids: vec!["a1".to_owned(), long()],
+        exclude_projects: vec![long()],
+        ..Constraints::default()
+    };
+    let details = invalid(&rig.api, AcquireRequest { constraints: Some(constraints), ..ask(MODEL) }).await;
+    let mut fields = details.field_names();
+    fields.sort_unstable();
+    let expected = ["constraints.exclude_key_ids", "constraints.exclude_projects", "constraints.project"];
+    assert_eq!(fields, expected);
+    rig.still_serves().await;
+}
+
+#[tokio::test]
 async fn several_wrong_fields_are_all_named_at_once() {
     let mut rig = Rig::start(Backing::Embedded, CONFIG).await;
     let request = AcquireRequest {
