@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         Command::Keys(args) => operate::keys(args),
         Command::Pools(args) => operate::pools(args),
         Command::Audit(args) => operate::audit(args),
+        Command::Usage(args) => operate::usage(*args),
         Command::GenerateMasterKey => {
             let _ = writeln!(std::io::stdout(), "{}", *seal::generate_master_key());
             ExitCode::SUCCESS

@@ -7,6 +7,7 @@ mod keys;
 mod pools;
 mod print;
 mod text;
+mod usage;
 
 use std::{io::Write, process::ExitCode, time::Duration};
 
@@ -20,6 +21,7 @@ use tonic_types::StatusExt;
 
 use args::BrokerArgs;
 pub use args::{AuditArgs, KeysArgs, PoolsArgs};
+pub use usage::UsageArgs;
 
 /// How long a broker may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -37,6 +39,11 @@ pub fn pools(args: PoolsArgs) -> ExitCode {
 /// Lists the record of changes.
 pub fn audit(args: AuditArgs) -> ExitCode {
     run(audit::run(args))
+}
+
+/// Prints what was used.
+pub fn usage(args: UsageArgs) -> ExitCode {
+    run(usage::run(args))
 }
 
 /// Why a command did not do what it was told to.
