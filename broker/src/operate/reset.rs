@@ -9,6 +9,11 @@ use super::{Admin, Failure, args::ResetArgs, keys, print};
 
 pub(super) async fn run(args: ResetArgs) -> Result<ExitCode, Failure> {
     let name = match &args.key {
+        // The name of a pool would end all of its cooldowns, which is not what `--key` says.
+        Some(key) if key.contains('/') && !key.contains("/keys/") => {
+            let wrong = "--key is not a key; write its id, or its name pools/POOL/keys/ID";
+            return Err(Failure::Usage(wrong.to_owned()));
+        }
         Some(key) => keys::name_of(&args.pool, key),
         None => format!("pools/{}", args.pool),
     };

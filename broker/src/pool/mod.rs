@@ -23,13 +23,13 @@ use keybroker_proto::v1::Tier;
 use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
-    catalogue::{self, Catalogue, Key, Project},
+    catalogue::{self, Catalogue, Key, LearnLimits, Project},
     claims::FleetTurns,
     events::Events,
     lease_id::{LeaseId, LeaseNames},
     ledger::{
         Acquire, AcquireState, Amounts, CommonSpec, Edit, EditAction, Ledger, LedgerError, Millis, Opened,
-        Renew, RenewState, USAGE_MARK,
+        Renew, RenewState, ShardSpec, USAGE_MARK, account::Account,
     },
     secret::Secret,
 };
@@ -468,10 +468,23 @@ impl Pool {
             })
         })?;
         self.ledger.apply(&self.config.name, &self.opened.ledger_id, &spec).await?;
+        if self.config.learn_limits == LearnLimits::Off {
+            self.forget_learned(&spec).await?;
+        }
         self.early.learn(&spec);
         let applied = Applied { since: Instant::now(), capacity: Arc::new(Capacity::of(&spec)) };
         self.applied.write().expect("no holder of this lock panics").insert(shard.clone(), applied);
         Ok(())
+    }
+
+    /// Forgets the limits that Google named while they were still taken in.
+    async fn forget_learned(&self, spec: &ShardSpec) -> Result<(), AcquireError> {
+        let mut ids: Vec<String> = spec.accounts.iter().map(|account| account.id.clone()).collect();
+        let accounts = self.ledger.inspect(&self.config.name, &ids).await?.accounts;
+        let learned = |account: &Account| account.windows.iter().any(|window| window.learned > 0);
+        let mut learned = accounts.iter().map(|account| account.as_ref().is_some_and(learned));
+        ids.retain(|_| learned.next().unwrap_or(false));
+        self.edit(&ids, EditAction::Unlearn).await.map(drop)
     }
 
     /// Extends a lease; returns its new expiry and the time until then.

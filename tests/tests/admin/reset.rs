@@ -62,13 +62,19 @@ async fn a_reset_that_cannot_be_meant_says_what_is_wrong() {
         (&["reset", "--pool", "nowhere"][..], "configured are: default"),
         (&["reset", "--key", "nobody"], "nobody"),
         (&["reset", "--model", "two words"], "quota_model"),
-        (&["reset", "--key", "pools/default"], "pools/{pool}"),
+        (&["reset", "--key", ""], "pools/{pool}/keys/{key}"),
     ] {
         let said = err(&run(&rig, arguments), 1);
         assert!(said.contains(word), "{arguments:?}: {said}");
     }
-    for arguments in [&["reset", "a1"][..], &["reset", "--key"], &["reset", "--keys", "a1"]] {
-        err(&run(&rig, arguments), 2);
+    for (arguments, word) in [
+        (&["reset", "a1"][..], "a1"),
+        (&["reset", "--key"], "--key"),
+        (&["reset", "--keys", "a1"], "--keys"),
+        (&["reset", "--key", "pools/default"], "pools/POOL/keys/ID"),
+    ] {
+        let said = err(&run(&rig, arguments), 2);
+        assert!(said.contains(word), "{arguments:?}: {said}");
     }
     let help = out(&run(&rig, &["reset", "--help"]));
     for word in ["--pool", "--key", "--model", "--json", "stays counted"] {

@@ -17,6 +17,7 @@ on_both_ledgers!(
     a_larger_limit_raises_ours_only_with_leave,
     all_quotas_of_one_refusal_are_learned_less_the_margin,
     a_learned_limit_outlives_the_configured_one_and_a_reset,
+    what_was_learned_is_forgotten_where_nothing_is_to_be_learned_any_more,
 );
 
 /// Pools that lower, raise and take in nothing.
@@ -137,4 +138,15 @@ async fn a_learned_limit_outlives_the_configured_one_and_a_reset(backing: Backin
     leases(&rig.api, &of_pool("lower"), 2).await;
     refused(&rig.api, of_pool("lower")).await.is_of_limit(&subject("alpha"), DAY);
     assert_eq!(day_of(&rig.api, "lower", "alpha").await, (Some(3), None, Some(3)));
+}
+
+async fn what_was_learned_is_forgotten_where_nothing_is_to_be_learned_any_more(backing: Backing) {
+    let mut rig = Rig::start(backing, CONFIG).await;
+    teach(&rig.api, "lower", &[(A_DAY, 1), (A_MINUTE, 1)]).await;
+    refused(&rig.api, of_pool("lower")).await;
+    rig.configure(&CONFIG.replace("name = \"lower\"", "name = \"lower\"\nlearn_limits = \"off\""));
+    rig.restart().await;
+    leases(&rig.api, &of_pool("lower"), 9).await;
+    refused(&rig.api, of_pool("lower")).await.is_of_limit(&subject("alpha"), DAY);
+    assert_eq!(day_of(&rig.api, "lower", "alpha").await, (Some(10), Some(10), None));
 }
