@@ -138,6 +138,11 @@ impl Broker {
         self.state().catalogue.quota_model(model).to_owned()
     }
 
+    /// Where all pools count.
+    pub fn ledger(&self) -> &dyn Ledger {
+        &*self.surroundings.ledger
+    }
+
     /// Starts to probe disabled keys.
     ///
     /// # Errors

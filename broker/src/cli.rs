@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::operate::{AuditArgs, KeysArgs, PoolsArgs, ResetArgs};
+use crate::operate::{AuditArgs, KeysArgs, PoolsArgs, ResetArgs, UsageArgs};
 
 /// Leases Gemini API keys to a fleet of workers that share one quota exactly.
 #[derive(Debug, Parser)]
@@ -23,6 +23,7 @@ Examples:
   keybroker check --config keybroker.toml
   keybroker keys list
   keybroker keys add --project team-a --secret-file new.key
+  keybroker usage --from 2026-07-01 --by consumer,day --csv
   keybroker completions bash > /etc/bash_completion.d/keybroker
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.";
@@ -42,6 +43,8 @@ pub enum Command {
     Reset(ResetArgs),
     /// List who changed what, the newest first
     Audit(AuditArgs),
+    /// Print what was used, by consumer, key, project, model, day and outcome; also as CSV and JSON
+    Usage(Box<UsageArgs>),
     /// Print a new master key, under which key texts are sealed
     GenerateMasterKey,
     /// Print a completion script for a shell

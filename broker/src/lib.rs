@@ -21,3 +21,4 @@ pub mod reload;
 pub mod secret;
 pub mod serve;
 pub mod server;
+pub mod usage;

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Command::Pools(args) => operate::pools(args),
         Command::Reset(args) => operate::reset(args),
         Command::Audit(args) => operate::audit(args),
+        Command::Usage(args) => operate::usage(*args),
         Command::GenerateMasterKey => {
             let _ = writeln!(std::io::stdout(), "{}", *seal::generate_master_key());
             ExitCode::SUCCESS

@@ -4,6 +4,7 @@ mod convert;
 mod fields;
 mod page;
 mod request;
+mod usage;
 
 use std::sync::Arc;
 
@@ -12,8 +13,8 @@ use keybroker_proto::v1::{
     DisableKeyRequest, DrainKeyRequest, EnableKeyRequest, GetKeyRequest, GetPoolRequest, ImportKeysRequest,
     ImportKeysResponse, InspectPoolRequest, InspectPoolResponse, Key, KeyStatus, LimitStatus,
     ListAuditRecordsRequest, ListAuditRecordsResponse, ListKeysRequest, ListKeysResponse, ListPoolsRequest,
-    ListPoolsResponse, Pool, ResetCooldownsRequest, ResetCooldownsResponse, Tier as WireTier,
-    UpdateKeyRequest, UpdatePoolRequest, admin_server::Admin,
+    ListPoolsResponse, Pool, QueryUsageRequest, QueryUsageResponse, ResetCooldownsRequest,
+    ResetCooldownsResponse, Tier as WireTier, UpdateKeyRequest, UpdatePoolRequest, admin_server::Admin,
 };
 use tonic::{Request, Response, Status};
 
@@ -24,8 +25,9 @@ use self::{
 use super::{check::Faults, convert::timestamp, status};
 use crate::{
     broker::{Broker, pool_name},
-    catalogue::{Tier, is_model_name},
+    catalogue::{DEFAULT_POOL, Tier, is_model_name},
     fleet::{Drain, Fleet, FleetError, Import},
+    ledger::calendar::date_of,
     pool::{CooldownView, KeyView, LimitView},
 };
 
@@ -271,6 +273,31 @@ impl Admin for AdminService {
                 waiting: view.stats.waiting,
             }),
         }))
+    }
+
+    async fn query_usage(
+        &self,
+        request: Request<QueryUsageRequest>,
+    ) -> Result<Response<QueryUsageResponse>, Status> {
+        let mut request = request.into_inner();
+        if !request.quota_model.is_empty() {
+            request.quota_model = self.broker.quota_model(&request.quota_model);
+        }
+        let names = self.broker.pool_names();
+        // Usage is recorded by the ledger's clock, and so is what "today" means.
+        let ledger = self.broker.ledger();
+        let clock = ledger.inspect(names.first().map_or(DEFAULT_POOL, String::as_str), &[]).await;
+        let today = date_of(clock.map_err(|error| status::of_ledger(&error))?.now);
+        let mut faults = Faults::default();
+        let mut asked = usage::read(&request, today, &mut faults);
+        faults.into_result()?;
+        asked.query.pools = match asked.pool.as_str() {
+            "-" => names,
+            pool if names.iter().any(|name| name == pool) => vec![pool.to_owned()],
+            pool => return Err(status::unknown_pool(pool, &names)),
+        };
+        let page = asked.query.page(ledger, asked.after.as_ref(), asked.size).await;
+        Ok(Response::new(asked.answer(page.map_err(|error| status::of_ledger(&error))?)))
     }
 }
 

@@ -33,7 +33,7 @@ impl Faults {
         self.0.push((field.into(), wrong.into()));
     }
 
-    fn check(&mut self, right: bool, field: &str, wrong: impl Into<String>) {
+    pub(super) fn check(&mut self, right: bool, field: &str, wrong: impl Into<String>) {
         if !right {
             self.add(field, wrong);
         }
@@ -69,11 +69,7 @@ pub(super) fn wish(request: &AcquireRequest, faults: &mut Faults) -> Wish {
     let ttl = ttl(request.ttl.as_ref(), faults);
     let wait = request.wait.as_ref().map_or(Some(Duration::ZERO), duration);
     faults.check(wait.is_some_and(|wait| wait <= MOST_WAIT), "wait", "is out of range; write 0s to 600s");
-    faults.check(
-        request.consumer.is_empty() || is_consumer_id(&request.consumer),
-        "consumer",
-        "is not a consumer's id; write 1 to 128 visible ASCII characters, such as an e-mail address, or leave it out",
-    );
+    check_consumer(&request.consumer, faults);
     check_labels("labels", &request.labels, faults);
 
     let constraints = request.constraints.clone().unwrap_or_default();
@@ -113,6 +109,15 @@ pub(super) fn wish(request: &AcquireRequest, faults: &mut Faults) -> Wish {
         key_labels: constraints.labels.into_iter().collect(),
         note: String::new(),
     }
+}
+
+/// Checks the id of a consumer; empty: nobody said.
+pub(super) fn check_consumer(consumer: &str, faults: &mut Faults) {
+    faults.check(
+        consumer.is_empty() || is_consumer_id(consumer),
+        "consumer",
+        "is not a consumer's id; write 1 to 128 visible ASCII characters, such as an e-mail address, or leave it out",
+    );
 }
 
 fn check_labels(field: &str, labels: &HashMap<String, String>, faults: &mut Faults) {

@@ -19,11 +19,8 @@ pub struct Calendar {
 impl Calendar {
     /// The calendar around `now`.
     pub fn around(now: Millis) -> Self {
-        let zone = TimeZone::get("America/Los_Angeles").expect("the time zone database is compiled in");
-        let today =
-            Timestamp::from_millisecond(now).unwrap_or(Timestamp::UNIX_EPOCH).to_zoned(zone.clone()).date();
-        let start_of =
-            |date: Date| date.to_zoned(zone.clone()).map_or(0, |start| start.timestamp().as_millisecond());
+        let (zone, today) = (pacific(), date_of(now));
+        let start_of = |date: Date| start_of(date, &zone);
         Self {
             day_ends: (-2..=3).map(|days| start_of(today.saturating_add(days.days()))).collect(),
             month_ends: (-1..=2)
@@ -54,6 +51,24 @@ impl Calendar {
     pub fn month_end(&self, at: Millis) -> Millis {
         first_after(&self.month_ends, at)
     }
+}
+
+/// The Pacific day in which an instant lies.
+pub fn date_of(at: Millis) -> Date {
+    Timestamp::from_millisecond(at).unwrap_or(Timestamp::UNIX_EPOCH).to_zoned(pacific()).date()
+}
+
+/// When a Pacific day ends: the name under which its usage is kept.
+pub fn day_end_of(date: Date) -> Millis {
+    date.tomorrow().map_or(FOREVER, |tomorrow| start_of(tomorrow, &pacific()))
+}
+
+fn pacific() -> TimeZone {
+    TimeZone::get("America/Los_Angeles").expect("the time zone database is compiled in")
+}
+
+fn start_of(date: Date, zone: &TimeZone) -> Millis {
+    date.to_zoned(zone.clone()).map_or(0, |start| start.timestamp().as_millisecond())
 }
 
 fn first_after(ends: &[Millis], at: Millis) -> Millis {

@@ -8,6 +8,7 @@ mod pools;
 mod print;
 mod reset;
 mod text;
+mod usage;
 
 use std::{io::Write, process::ExitCode, time::Duration};
 
@@ -21,6 +22,7 @@ use tonic_types::StatusExt;
 
 use args::BrokerArgs;
 pub use args::{AuditArgs, KeysArgs, PoolsArgs, ResetArgs};
+pub use usage::UsageArgs;
 
 /// How long a broker may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -43,6 +45,11 @@ pub fn audit(args: AuditArgs) -> ExitCode {
 /// Ends cooldowns.
 pub fn reset(args: ResetArgs) -> ExitCode {
     run(reset::run(args))
+}
+
+/// Prints what was used.
+pub fn usage(args: UsageArgs) -> ExitCode {
+    run(usage::run(args))
 }
 
 /// Why a command did not do what it was told to.

@@ -34,13 +34,18 @@ pub(super) fn line(text: &str) -> Result<(), Failure> {
     write(&format!("{text}\n"))
 }
 
-/// A reader that closed the pipe wants no more, which is no failure.
 fn write(text: &str) -> Result<(), Failure> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::Failed(format!("standard output cannot be written: {error}")))
-        }
-        _ => Ok(()),
+    passes(text).map(drop)
+}
+
+/// Prints text, and tells whether anybody reads on. A reader that closed the pipe wants no more, which is
+/// no failure.
+pub(super) fn passes(text: &str) -> Result<bool, Failure> {
+    let mut output = std::io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::Failed(format!("standard output cannot be written: {error}"))),
     }
 }
 

@@ -16,8 +16,10 @@ use crate::wire;
 ///     .pool("batch")
 ///     .consumer("nightly-report")
 ///     .input_tokens(4_000)
+///     .output_tokens(1_000)
 ///     .wait(Duration::from_secs(5))
-///     .tier(Tier::Paid);
+///     .tier(Tier::Paid)
+///     .label("integration", "zalo");
 /// # let _ = options;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,6 +29,7 @@ pub struct AcquireOptions {
     pub(crate) pool: String,
     pub(crate) consumer: String,
     pub(crate) input_tokens: i64,
+    pub(crate) output_tokens: i64,
     pub(crate) ttl: Option<Duration>,
     pub(crate) wait: Option<Duration>,
     pub(crate) permits: Option<i32>,
@@ -34,6 +37,7 @@ pub struct AcquireOptions {
     pub(crate) tier: Option<Tier>,
     pub(crate) exclude_keys: Vec<String>,
     pub(crate) exclude_projects: Vec<String>,
+    pub(crate) key_labels: HashMap<String, String>,
     pub(crate) labels: HashMap<String, String>,
 }
 
@@ -49,7 +53,23 @@ impl AcquireOptions {
         self
     }
 
-    /// Who asks. Default: nobody, under no consumer's limit.
+    /// Who asks: a user, a team or a service, under the limits of its plan. Usage is told apart by it, and
+    /// waiting requests take turns by it. Default: nobody, under no consumer's limit.
+    ///
+    /// ```no_run
+    /// # async fn example(broker: keybroker_client::Broker) -> Result<(), keybroker_client::Error> {
+    /// use keybroker_client::{AcquireOptions, Error};
+    ///
+    /// let options = AcquireOptions::new("gemini-2.5-flash").consumer("reports@example.com");
+    /// match broker.acquire(options).await {
+    ///     Ok(lease) if lease.over_plan() => eprintln!("over the plan, and served all the same"),
+    ///     Ok(lease) => println!("key {}", lease.key_id()),
+    ///     Err(Error::Refused(refusal)) => println!("{refusal}, not before {:?}", refusal.retry_after),
+    ///     Err(error) => return Err(error),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn consumer(mut self, consumer: impl Into<String>) -> Self {
         self.consumer = consumer.into();
         self
@@ -58,6 +78,13 @@ impl AcquireOptions {
     /// An upper bound on the input tokens; the report's usage corrects it. Default 0: not counted.
     pub fn input_tokens(mut self, tokens: i64) -> Self {
         self.input_tokens = tokens;
+        self
+    }
+
+    /// An upper bound on the output tokens, thinking included; where limits count total tokens or money
+    /// they are charged ahead by it, and the report's usage corrects it. Default 0: not charged ahead.
+    pub fn output_tokens(mut self, tokens: i64) -> Self {
+        self.output_tokens = tokens;
         self
     }
 
@@ -104,7 +131,21 @@ impl AcquireOptions {
         self
     }
 
-    /// A free label for logs and traces; 16 at most.
+    /// Only keys with this label, as the configuration or an operator gave it; call it again for more,
+    /// 16 at most, which keys must have all.
+    ///
+    /// ```
+    /// use keybroker_client::AcquireOptions;
+    ///
+    /// let options = AcquireOptions::new("gemini-2.5-flash").key_label("region", "eu");
+    /// # let _ = options;
+    /// ```
+    pub fn key_label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.key_labels.insert(name.into(), value.into());
+        self
+    }
+
+    /// A free label for logs, traces and hooks; 16 at most.
     pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.labels.insert(name.into(), value.into());
         self
@@ -115,6 +156,7 @@ impl AcquireOptions {
             pool: self.pool,
             model: self.model,
             input_tokens: self.input_tokens,
+            output_tokens: self.output_tokens,
             consumer: self.consumer,
             ttl: self.ttl.map(wire::to_proto),
             wait: self.wait.map(wire::to_proto),
@@ -124,7 +166,7 @@ impl AcquireOptions {
                 tier: self.tier.unwrap_or(Tier::Unspecified) as i32,
                 exclude_key_ids: self.exclude_keys,
                 exclude_projects: self.exclude_projects,
-                ..v1::Constraints::default()
+                labels: self.key_labels,
             }),
             labels: self.labels,
             settle,

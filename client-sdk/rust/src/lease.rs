@@ -39,6 +39,7 @@ pub struct Lease {
     project: String,
     quota_model: String,
     permits: i32,
+    over_plan: bool,
     send_by: Instant,
     sent_at: Option<Instant>,
     expiry: Arc<Expiry>,
@@ -69,6 +70,7 @@ impl Lease {
             project: lease.project,
             quota_model: lease.quota_model,
             permits: lease.permits,
+            over_plan: lease.over_plan,
             send_by: wire::instant_after(asked_at, send_within),
             sent_at: None,
             expiry: Arc::new(Expiry::new(wire::instant_after(asked_at, expires_in))),
@@ -127,6 +129,24 @@ impl Lease {
     /// How many requests may be sent.
     pub fn permits(&self) -> i32 {
         self.permits
+    }
+
+    /// Whether the request is over the soft plan of its consumer. It may be sent all the same; usage
+    /// tells such requests apart.
+    ///
+    /// ```no_run
+    /// # async fn example(broker: keybroker_client::Broker) -> Result<(), keybroker_client::Error> {
+    /// # use keybroker_client::AcquireOptions;
+    /// let options = AcquireOptions::new("gemini-2.5-flash").consumer("nightly-report");
+    /// let lease = broker.acquire(options).await?;
+    /// if lease.over_plan() {
+    ///     println!("what can wait until tomorrow should");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn over_plan(&self) -> bool {
+        self.over_plan
     }
 
     /// How long there is still to send; zero once it is too late.
@@ -267,6 +287,7 @@ impl fmt::Debug for Lease {
             .field("project", &self.project)
             .field("quota_model", &self.quota_model)
             .field("permits", &self.permits)
+            .field("over_plan", &self.over_plan)
             .field("send_within", &self.send_within())
             .field("expires_in", &self.expires_in())
             .field("sent", &self.sent_at.is_some())

@@ -1,4 +1,4 @@
-use crate::ledger::calendar::Calendar;
+use crate::ledger::calendar::{Calendar, date_of, day_end_of};
 
 const HOUR: i64 = 3_600_000;
 /// 2026-03-08 00:00 PST.
@@ -66,4 +66,22 @@ fn a_calendar_covers_its_own_day_and_the_ones_before_and_after_it() {
 fn a_calendar_without_ends_covers_nothing() {
     assert!(!Calendar { day_ends: vec![], month_ends: vec![] }.covers(SPRING));
     assert!(!Calendar { day_ends: vec![SPRING], month_ends: vec![SPRING + HOUR] }.covers(SPRING));
+}
+
+#[test]
+fn a_date_and_the_instants_of_its_day_find_each_other_over_both_changes_of_the_clock() {
+    for (first, days) in [(SPRING - 48 * HOUR, [24, 24, 23, 24]), (AUTUMN - 48 * HOUR, [24, 24, 25, 24])] {
+        let mut start = first;
+        let mut date = date_of(start);
+        for hours in days {
+            let end = start + hours * HOUR;
+            assert_eq!((date_of(start), date_of(end - 1)), (date, date));
+            assert_eq!(day_end_of(date), end, "{date}");
+            // The name under which the ledger records what is settled on that day.
+            assert_eq!(Calendar::around(end - 1).day_end(end - 1), end);
+            (start, date) = (end, date.tomorrow().unwrap());
+        }
+    }
+    assert_eq!(date_of(SPRING).to_string(), "2026-03-08");
+    assert_eq!(date_of(AUTUMN - 1).to_string(), "2026-10-31");
 }

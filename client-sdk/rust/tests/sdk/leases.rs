@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tonic::Code;
 use tonic_types::ErrorDetails;
 
-use crate::broker::{Grant, MockBroker, words};
+use crate::broker::{Grant, MockBroker, SPENDTHRIFT, words};
 
 fn options() -> AcquireOptions {
     AcquireOptions::new("gemini-2.5-flash")
@@ -23,6 +23,7 @@ async fn every_option_reaches_the_broker() {
         .pool("batch")
         .consumer("team-a")
         .input_tokens(1234)
+        .output_tokens(567)
         .ttl(Duration::from_secs(30))
         .wait(Duration::from_millis(1500))
         .permits(7)
@@ -30,12 +31,13 @@ async fn every_option_reaches_the_broker() {
         .tier(Tier::Paid)
         .exclude_key("key-9")
         .exclude_project("beta")
+        .key_label("region", "eu")
         .label("job", "nightly");
     let lease = mock.client().acquire(options).await.unwrap();
     assert_eq!((lease.key_id(), lease.project(), lease.permits()), ("key-1", "alpha", 7));
     let asked = mock.script().acquires[0].clone();
     assert_eq!((asked.pool.as_str(), asked.consumer.as_str()), ("batch", "team-a"));
-    assert_eq!((asked.input_tokens, asked.permits), (1234, Some(7)));
+    assert_eq!((asked.input_tokens, asked.output_tokens, asked.permits), (1234, 567, Some(7)));
     assert_eq!(asked.ttl, Some(prost_types::Duration { seconds: 30, nanos: 0 }));
     assert_eq!(asked.wait, Some(prost_types::Duration { seconds: 1, nanos: 500_000_000 }));
     assert_eq!(asked.labels["job"], "nightly");
@@ -43,6 +45,16 @@ async fn every_option_reaches_the_broker() {
     assert_eq!((constraints.project.as_str(), constraints.tier()), ("alpha", Tier::Paid));
     assert_eq!(constraints.exclude_key_ids, ["key-9"]);
     assert_eq!(constraints.exclude_projects, ["beta"]);
+    assert_eq!(constraints.labels["region"], "eu");
+}
+
+#[tokio::test]
+async fn a_lease_says_whether_it_is_over_the_plan_of_its_consumer() {
+    let mock = MockBroker::start().await;
+    for (consumer, over_plan) in [("thrifty", false), (SPENDTHRIFT, true)] {
+        let lease = mock.client().acquire(options().consumer(consumer)).await.unwrap();
+        assert_eq!(lease.over_plan(), over_plan);
+    }
 }
 
 #[tokio::test]
