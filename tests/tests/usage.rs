@@ -164,11 +164,7 @@ async fn two_consumers_over_two_keys_and_two_models_give_exact_rows(backing: Bac
         ("default//alpha/a/m1/ok".to_owned(), [1, 3, 7, 0, 7, 7, 0], "0.000007"),
         ("default/ann/alpha/a/m1/ok".to_owned(), [2, 2, 30, 5, 35, 40, 0], "0.00004"),
         ("default/ann/beta/b/m2/not_sent".to_owned(), [1, 0, 0, 0, 0, 0, 0], "0"),
-        (
-            "default/ben,\"2nd\"/beta/b/m2/cancelled".to_owned(),
-            [1, 1, 100, 50, 150, 200, 0],
-            "0.0002",
-        ),
+        ("default/ben,\"2nd\"/beta/b/m2/cancelled".to_owned(), [1, 1, 100, 50, 150, 200, 0], "0.0002"),
     ];
     assert_eq!(found, expected);
 
