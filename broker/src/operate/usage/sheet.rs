@@ -126,3 +126,62 @@ impl Table {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        usage: UsageArgs,
+    }
+
+    /// Two pages of one row each, as one text.
+    fn written(arguments: &[&str]) -> String {
+        let arguments = ["usage", "--by", "consumer"].iter().chain(arguments);
+        let args = Line::try_parse_from(arguments).map_err(|error| error.to_string()).unwrap().usage;
+        let columns = Columns::of(&args.by);
+        let mut sheet = Sheet::new(&args, columns);
+        let row = |consumer: &str, leases| UsageRow {
+            consumer: consumer.to_owned(),
+            leases,
+            spend_micros: 1_500_000,
+            spend_usd: "1.5".to_owned(),
+            ..UsageRow::default()
+        };
+        let pages = [vec![row("ann", 1)], vec![row("a longer name", 12)]];
+        let mut text: String =
+            pages.iter().map(|rows| sheet.rows(rows).map_err(|_| "it is written").unwrap()).collect();
+        text.push_str(&sheet.end());
+        text
+    }
+
+    #[test]
+    fn pages_of_csv_have_one_header() {
+        let names = "consumer,leases,requests,input_tokens,output_tokens,total_tokens,spend_micros,spend_usd,\
+                     requests_over_plan";
+        let rows = "ann,1,0,0,0,0,1500000,1.5,0\r\na longer name,12,0,0,0,0,1500000,1.5,0\r\n";
+        assert_eq!(written(&["--csv"]), format!("{names}\r\n{rows}"));
+    }
+
+    #[test]
+    fn pages_of_json_are_one_list() {
+        let rows: serde_json::Value = serde_json::from_str(&written(&["--json"])).unwrap();
+        assert_eq!((&rows[0]["consumer"], &rows[1]["leases"]), (&"ann".into(), &12.into()));
+        assert_eq!(rows.as_array().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn pages_of_a_table_end_with_their_sums() {
+        assert_eq!(
+            written(&[]),
+            "CONSUMER  LEASES  REQUESTS  INPUT  OUTPUT  TOKENS  USD  OVER PLAN\n\
+             ann            1         0      0       0       0  1.5          0\n\
+             a longer name      12         0      0       0       0  1.5          0\n\
+             total              13         0      0       0       0    3          0\n"
+        );
+    }
+}
