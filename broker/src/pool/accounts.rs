@@ -189,33 +189,29 @@ impl AccountsOf {
     }
 }
 
-/// The accounts beside those of the keys that a request for a quota model is counted on: the pool's, the
-/// model's, which its breaker blocks too, and the consumer's, if it has a plan.
-pub fn commons(
-    pool: &Pool,
-    quota_model: &str,
-    consumer: &str,
-    plan: Option<&Plan>,
-    generation: i64,
-) -> Vec<CommonSpec> {
-    let spec = |account: AccountOf<'_>, limits: &[Limit]| CommonSpec {
-        id: account.id(),
-        generation,
-        limits: limits.iter().map(limit_spec).collect(),
-        mode: Mode::Hard,
-        passing: false,
-    };
+/// The accounts beside those of the keys that every request for a quota model is counted on: the pool's, and
+/// the model's, which its breaker blocks too.
+pub fn commons(pool: &Pool, quota_model: &str, generation: i64) -> Vec<CommonSpec> {
     let mut specs = Vec::with_capacity(3);
     let totals = pool.pool_totals();
     if !totals.is_empty() {
-        specs.push(spec(AccountOf::Pool, &totals));
+        specs.push(common(AccountOf::Pool, &totals, generation));
     }
-    specs.push(spec(AccountOf::Model(quota_model), &pool.model_totals_for(quota_model)));
-    if let Some(plan) = plan.filter(|plan| !plan.limits.is_empty()) {
-        let mode = if plan.mode == PlanMode::Soft { Mode::Soft } else { Mode::Hard };
-        specs.push(CommonSpec { mode, passing: true, ..spec(AccountOf::Consumer(consumer), &plan.limits) });
-    }
+    let totals = pool.model_totals_for(quota_model);
+    specs.push(common(AccountOf::Model(quota_model), &totals, generation));
     specs
+}
+
+/// The account of a consumer; none if its plan limits nothing.
+pub fn consumer_common(consumer: &str, plan: &Plan, generation: i64) -> Option<CommonSpec> {
+    let mode = if plan.mode == PlanMode::Soft { Mode::Soft } else { Mode::Hard };
+    let spec = common(AccountOf::Consumer(consumer), &plan.limits, generation);
+    (!plan.limits.is_empty()).then_some(CommonSpec { mode, passing: true, ..spec })
+}
+
+fn common(account: AccountOf<'_>, limits: &[Limit], generation: i64) -> CommonSpec {
+    let limits = limits.iter().map(limit_spec).collect();
+    CommonSpec { id: account.id(), generation, limits, mode: Mode::Hard, passing: false }
 }
 
 fn limits_with_counts(limits: &[Limit]) -> Vec<LimitSpec> {

@@ -129,7 +129,7 @@ impl Pool {
 
     /// The quota models asked for since the broker started.
     pub(super) fn models_asked_for(&self) -> BTreeSet<String> {
-        self.models.read().expect("no holder of this lock panics").iter().cloned().collect()
+        self.models.read().expect("no holder of this lock panics").keys().cloned().collect()
     }
 
     /// The accounts of all keys, for these quota models.

@@ -14,7 +14,7 @@ mod stats;
 pub mod watch;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::{Arc, RwLock},
     time::Duration,
 };
@@ -33,7 +33,7 @@ use crate::{
     },
     secret::Secret,
 };
-use accounts::{commons, keys_behind, shard_name, shard_spec};
+use accounts::{commons, consumer_common, keys_behind, shard_name, shard_spec};
 use capacity::{Capacity, EarlyReturns};
 use committer::{CommitError, Committer};
 pub use errors::{AcquireError, Refusal, RefusalReason, RenewError};
@@ -78,7 +78,8 @@ pub struct Pool {
     // Shards known to be in the ledger.
     applied: RwLock<HashMap<Arc<str>, Applied>>,
     applying: Mutex<()>,
-    models: RwLock<HashSet<String>>,
+    // Quota models that were asked for, with the accounts that all requests for them share.
+    models: RwLock<HashMap<String, Arc<[CommonSpec]>>>,
     queues: Arc<Queues>,
     early: EarlyReturns,
     stats: Arc<Stats>,
@@ -396,9 +397,13 @@ impl Pool {
             usage: format!("{}{USAGE_MARK}{}", wish.consumer, wish.quota_model),
             note: wish.note.clone(),
         };
-        let plan = catalogue.plan_of(&wish.consumer);
+        let known =
+            self.models.read().expect("no holder of this lock panics").get(&wish.quota_model).cloned();
         let generation = self.opened.generation;
-        let commons = commons(&self.config, &wish.quota_model, &wish.consumer, plan, generation);
+        let mut commons = known
+            .map_or_else(|| commons(&self.config, &wish.quota_model, generation), |known| known.to_vec());
+        let plan = catalogue.plan_of(&wish.consumer);
+        commons.extend(plan.and_then(|plan| consumer_common(&wish.consumer, plan, generation)));
         Ok(Request { op, commons })
     }
 
@@ -453,10 +458,11 @@ impl Pool {
     async fn apply(&self, shard: &Arc<str>, quota_model: &str, tier: Tier) -> Result<(), AcquireError> {
         {
             let mut models = self.models.write().expect("no holder of this lock panics");
-            if !models.contains(quota_model) && models.len() >= MOST_MODELS {
+            if !models.contains_key(quota_model) && models.len() >= MOST_MODELS {
                 return Err(AcquireError::TooManyModels(MOST_MODELS));
             }
-            models.insert(quota_model.to_owned());
+            let commons = commons(&self.config, quota_model, self.opened.generation);
+            models.insert(quota_model.to_owned(), commons.into());
         }
         let spec = shard_spec(&self.config, shard, quota_model, tier, self.opened.generation);
         let spec = spec.ok_or_else(|| {

@@ -256,7 +256,7 @@ impl Monitor {
         let began = Instant::now();
         let spec = shard_spec(&self.subjects.pool, "", model, Tier::Unspecified, 0);
         let candidates = spec.map(|spec| spec.candidates).unwrap_or_default();
-        let commons = commons(&self.subjects.pool, model, "", None, 0);
+        let commons = commons(&self.subjects.pool, model, 0);
         let (mut able, mut earliest, mut at) = (0, FOREVER, 0);
         for some in candidates.chunks(KEYS_AT_ONCE) {
             let of_keys = some.iter().flat_map(|candidate| candidate.limited.iter().chain(&candidate.sparse));
