@@ -1,6 +1,6 @@
 //! A pool whose waiters come, go and are told.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::task::JoinHandle;
 
@@ -9,7 +9,7 @@ use super::{
     ledger::{Outcome, Setting, config, in_flight, per_second, wish},
 };
 use crate::{
-    catalogue::Limit,
+    catalogue::{Catalogue, Limit, Plan},
     pool::{AcquireError, Refusal, RefusalReason, Wish},
 };
 
@@ -288,9 +288,35 @@ async fn a_report_to_another_broker_is_found_within_a_second() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     // Another broker, with queues of its own.
     let mut other = setting.clone();
-    other.queues = std::sync::Arc::default();
+    other.queues = Arc::default();
     other.change(config(1, vec![in_flight(1)])).await;
     other.report(&held, crate::gemini::Outcome::Success).await;
     let (at, answer) = waiter.await.unwrap();
     assert!(answer.is_ok() && at == 1000, "{answer:?} at {at}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_at_its_plan_blocks_nobody_else_and_is_served_at_its_own_instant() {
+    let setting = Setting::new(2, vec![per_second(5)]).await;
+    let mut catalogue = Catalogue::default();
+    catalogue.plans.insert("three".to_owned(), Plan::built_in(3));
+    catalogue.consumers.insert("limited".to_owned(), "three".to_owned());
+    setting.pool.set_catalogue(Arc::new(catalogue));
+    let limited = in_order(&setting, vec![wish("limited", 600_000); 7]).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let before = setting.ledger.totals().0;
+    for task in in_order(&setting, vec![wish("other", 600_000); 10]).await {
+        let (at, answer) = task.await.unwrap();
+        assert!(answer.is_ok() && at == 5000, "{answer:?} at {at}");
+    }
+    assert!(setting.ledger.totals().0 - before <= 11, "{} calls", setting.ledger.totals().0 - before);
+    let hasty = setting.ask(wish("limited", 0)).await.unwrap();
+    assert_eq!(refusal(&hasty).subject, "consumer limited");
+    let mut served = Vec::new();
+    for task in limited {
+        let (at, answer) = task.await.unwrap();
+        assert!(answer.is_ok(), "{answer:?}");
+        served.push(at);
+    }
+    assert_eq!(served, [0, 0, 0, REFILL, REFILL, REFILL, 2 * REFILL]);
 }
