@@ -3,8 +3,8 @@
 //! A [`Watch`] is told of settles, refusals and failures of the ledger; each call only queues and returns.
 //! A monitor beside it asks the ledger for the accounts concerned, at most once a second and only while
 //! something has happened or is cooling down, and emits events. What is told of one settle is decided by
-//! pure functions ([`findings`]); so is which keys are able to serve ([`standing`]) and which cooldowns
-//! have ended ([`cooling`]).
+//! pure functions (`findings`); so is which keys are able to serve (`standing`) and which cooldowns
+//! have ended (`cooling`).
 
 mod cooling;
 mod findings;
