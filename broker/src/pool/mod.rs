@@ -40,7 +40,7 @@ pub use errors::{AcquireError, Refusal, RefusalReason, RenewError};
 pub use inspect::{CooldownView, KeyView, LimitView, PoolView};
 use queue::{Known, Need, Obstacle, Told};
 pub use queue::{MOST_WAITERS, Queues};
-pub use report::{Report, Reported, Usage};
+pub use report::{Report, Reported, Usage, settle};
 pub use stats::{Stats, StatsView};
 use watch::Watch;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{AcquireError, Pool, accounts::AccountOf, millis, note::Note, watch::Settled};
 use crate::{
-    catalogue::{LARGEST_AMOUNT, LearnLimits},
+    catalogue::{self, Catalogue, LARGEST_AMOUNT, LearnLimits},
     gemini::{self, Action, Charge, Decision, Outcome, Scope, Signal},
     lease_id::LeaseId,
     ledger::{
@@ -61,7 +61,7 @@ impl Pool {
     /// If the ledger gave no answer; reporting again is safe.
     pub async fn report(&self, report: &Report<'_>) -> Result<Reported, AcquireError> {
         let decision = gemini::read(&report.outcome);
-        let settle = self.settle(report, &decision);
+        let settle = settle(&self.config, &self.catalogue(), report, &decision);
         if !settle.blocks.is_empty() {
             self.early.cooled_down();
         }
@@ -121,67 +121,73 @@ impl Pool {
     }
 }
 
+/// What the ledger keeps of a report: a pure function of the catalogue and the report, so that a simulation
+/// can ask it too. The shard is the caller's to name.
+pub fn settle(
+    pool: &catalogue::Pool,
+    catalogue: &Catalogue,
+    report: &Report<'_>,
+    decision: &Decision,
+) -> Settle {
+    let quota_model = report.lease.quota_model();
+    let charge = match decision.charge {
+        Charge::Refund => ledger::Charge::Refund,
+        Charge::TrueUp => ledger::Charge::TrueUp,
+        // What Google said it used is known, also of an answer that broke off.
+        Charge::Keep if report.usage.input_tokens.is_some() => ledger::Charge::TrueUp,
+        Charge::Keep => ledger::Charge::Keep,
+    };
+    Settle {
+        lease: report.lease.unique.to_owned(),
+        shard: 0,
+        charge,
+        input_tokens: report.usage.input_tokens.unwrap_or(-1),
+        total_tokens: report.usage.total_tokens.unwrap_or(-1),
+        spend: spent(catalogue, quota_model, report.usage).unwrap_or(-1),
+        clear: decision.signal == Signal::Ok,
+        blocks: decision.blocks.iter().map(block).collect(),
+        memo: memo(decision),
+        health: decision.health,
+        learned: learned(pool, quota_model, decision),
+        outcome: decision.signal.as_str().to_owned(),
+    }
+}
+
+/// What was spent, in millionths of a US dollar, if price and tokens are known.
+fn spent(catalogue: &Catalogue, quota_model: &str, usage: Usage) -> Option<i64> {
+    let (input, total) = (usage.input_tokens?, usage.total_tokens?);
+    let price = catalogue.price_of(quota_model)?;
+    let tokens = |tokens: i64| tokens.max(0).unsigned_abs();
+    let cached = tokens(usage.cached_tokens.unwrap_or(0));
+    i64::try_from(price.spend(tokens(input), cached, tokens(total - input))).ok()
+}
+
+/// The limits that Google named for the lease's quota model, less the pool's margin.
+fn learned(pool: &catalogue::Pool, quota_model: &str, decision: &Decision) -> Vec<LimitSpec> {
+    if pool.learn_limits == LearnLimits::Off {
+        return Vec::new();
+    }
+    let own =
+        |quota: &&gemini::LearnedQuota| quota.quota_model.as_deref().is_none_or(|own| own == quota_model);
+    let limit = |quota: &gemini::LearnedQuota| {
+        let dimension = match quota.dimension {
+            gemini::Dimension::Requests => ledger::Dimension::Requests,
+            gemini::Dimension::InputTokens => ledger::Dimension::InputTokens,
+            gemini::Dimension::TotalTokens => ledger::Dimension::TotalTokens,
+            gemini::Dimension::Images | gemini::Dimension::Spend => return None,
+        };
+        let span = match quota.window {
+            gemini::Window::Second => Span::Trailing(1_000),
+            gemini::Window::Minute => Span::Trailing(60_000),
+            gemini::Window::Day => Span::Day,
+        };
+        let amount = pool.less_margin(None, quota.quota_value?.min(LARGEST_AMOUNT));
+        Some(LimitSpec(dimension, span, i64::try_from(amount).ok()?))
+    };
+    decision.learned.iter().filter(own).filter_map(limit).collect()
+}
+
 impl Pool {
-    fn settle(&self, report: &Report<'_>, decision: &Decision) -> Settle {
-        let quota_model = report.lease.quota_model();
-        let charge = match decision.charge {
-            Charge::Refund => ledger::Charge::Refund,
-            Charge::TrueUp => ledger::Charge::TrueUp,
-            // What Google said it used is known, also of an answer that broke off.
-            Charge::Keep if report.usage.input_tokens.is_some() => ledger::Charge::TrueUp,
-            Charge::Keep => ledger::Charge::Keep,
-        };
-        Settle {
-            lease: report.lease.unique.to_owned(),
-            shard: 0,
-            charge,
-            input_tokens: report.usage.input_tokens.unwrap_or(-1),
-            total_tokens: report.usage.total_tokens.unwrap_or(-1),
-            spend: self.spent(quota_model, report.usage).unwrap_or(-1),
-            clear: decision.signal == Signal::Ok,
-            blocks: decision.blocks.iter().map(block).collect(),
-            memo: memo(decision),
-            health: decision.health,
-            learned: self.learned(quota_model, decision),
-            outcome: decision.signal.as_str().to_owned(),
-        }
-    }
-
-    /// What was spent, in millionths of a US dollar, if price and tokens are known.
-    fn spent(&self, quota_model: &str, usage: Usage) -> Option<i64> {
-        let (input, total) = (usage.input_tokens?, usage.total_tokens?);
-        let catalogue = self.catalogue();
-        let price = catalogue.price_of(quota_model)?;
-        let tokens = |tokens: i64| tokens.max(0).unsigned_abs();
-        let cached = tokens(usage.cached_tokens.unwrap_or(0));
-        i64::try_from(price.spend(tokens(input), cached, tokens(total - input))).ok()
-    }
-
-    /// The limits that Google named for the lease's quota model, less the pool's margin.
-    fn learned(&self, quota_model: &str, decision: &Decision) -> Vec<LimitSpec> {
-        if self.config.learn_limits == LearnLimits::Off {
-            return Vec::new();
-        }
-        let own =
-            |quota: &&gemini::LearnedQuota| quota.quota_model.as_deref().is_none_or(|own| own == quota_model);
-        let limit = |quota: &gemini::LearnedQuota| {
-            let dimension = match quota.dimension {
-                gemini::Dimension::Requests => ledger::Dimension::Requests,
-                gemini::Dimension::InputTokens => ledger::Dimension::InputTokens,
-                gemini::Dimension::TotalTokens => ledger::Dimension::TotalTokens,
-                gemini::Dimension::Images | gemini::Dimension::Spend => return None,
-            };
-            let span = match quota.window {
-                gemini::Window::Second => Span::Trailing(1_000),
-                gemini::Window::Minute => Span::Trailing(60_000),
-                gemini::Window::Day => Span::Day,
-            };
-            let amount = self.config.less_margin(None, quota.quota_value?.min(LARGEST_AMOUNT));
-            Some(LimitSpec(dimension, span, i64::try_from(amount).ok()?))
-        };
-        decision.learned.iter().filter(own).filter_map(limit).collect()
-    }
-
     /// Google counts the model under another name: the cooldown holds under that name too, before
     /// anybody asks under it.
     async fn take_over(&self, report: &Report<'_>, decision: &Decision, key_id: &str, now: Millis) {
