@@ -5,7 +5,7 @@ PROFILE := --release
 BIN := target/release
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-answers lint bench clean
+.PHONY: help setup build demo test test-answers test-day lint bench clean
 
 help: ## List the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ test: setup build lint ## Run everything; installs what it needs
 test-answers: ## Play Google's 23 answers through everything and print the table
 	@$(CARGO) build $(PROFILE) --quiet -p keybroker -p keybroker-tests --bins
 	@$(BIN)/answers
+
+test-day: setup ## Let a whole day go by in virtual time, on both days of the year with a change of daylight time
+	$(CARGO) test $(PROFILE) -p keybroker-tests --test day
 
 lint: ## Formatting, lints, documentation, dependencies
 	$(CARGO) fmt --all --check
