@@ -175,7 +175,9 @@ impl Pool {
 
     fn cooldown_of(&self, id: &str, account: &Account, now: Millis) -> Option<CooldownView> {
         let probing = account.probing && account.blocked_until <= now;
-        let ramp = account.ramp(now);
+        // A model's breaker closes at once: no limits of its own would open by and by.
+        let has_ramp = !matches!(AccountOf::parse(id), Some(AccountOf::Model(_)));
+        let ramp = if has_ramp { account.ramp(now) } else { 0 };
         (account.blocked_until > now || probing || ramp > 0).then(|| CooldownView {
             subject: account_name(&self.config, id),
             reason: account.reason.clone(),

@@ -273,9 +273,10 @@ impl Kernel {
         }
     }
 
-    /// Whether there is an account of that id.
+    /// Whether there is anything to keep of the account of that id. One that was forgotten and is only
+    /// named again has a slot, and nothing in it.
     pub fn has_account(&self, id: &str) -> bool {
-        self.slots.contains_key(id)
+        self.slots.get(id).is_some_and(|slot| self.accounts[*slot].1 != Account::default())
     }
 
     /// Whether the slot is that of an account, and not of one that was forgotten.
