@@ -52,7 +52,7 @@ fn start() -> impl Strategy<Value = i64> {
 
 fn key(projects: usize) -> impl Strategy<Value = KeySpec> {
     let weight = select(vec![1, 2, 3, 1000]);
-    let unapplied = if projects < 10 { 0.005 } else { 0.000_1 };
+    let unapplied = if projects < 10 { 0.02 } else { 0.000_1 };
     (0..projects, 0..2_usize, 0..3_i64, weight, weighted(unapplied)).prop_map(
         |(project, billing, class, weight, unapplied)| {
             let class = if class == 2 { 15 } else { 0 };
