@@ -26,6 +26,8 @@ use proptest::prop_assert_eq;
 use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestError, TestRunner};
 
 const SEQUENCES: u32 = 2_000;
+/// How many of them with the entries of windows kept as Lua keeps them.
+const SEQUENCES_TOGETHER: u32 = 400;
 const STEPS: usize = 50;
 const LARGE_SEQUENCES: u32 = 30;
 const LARGE_STEPS: usize = 20;
@@ -34,11 +36,22 @@ const LARGE_STEPS: usize = 20;
 const RIGHT: &str = "return (math.floor(granted_at / width) + 1) * width + span + send_within";
 const FIXED: &str = "return (math.floor(granted_at / span) + 1) * span";
 
+/// Keeps two entries apart already, as Lua does with those of a full window, so that short scenarios get there.
+const APART: [(&str, &str); 2] = [
+    ("local ENTRIES_TOGETHER = 192", "local ENTRIES_TOGETHER = 16"),
+    ("local ENTRIES_RECENT = 64", "local ENTRIES_RECENT = 16"),
+];
+
 #[test]
 fn lua_and_rust_give_the_same_answers_and_no_window_exceeds_its_limit() {
-    let bench = Bench::new(None);
+    for (cases, changes) in [(cases(SEQUENCES), &APART[..]), (cases(SEQUENCES_TOGETHER), &[])] {
+        agree(cases, &Bench::new(changes));
+    }
+}
+
+fn agree(cases: u32, bench: &Bench) {
     bench
-        .run(cases(SEQUENCES), true, |scenario, specified, observed| {
+        .run(cases, true, |scenario, specified, observed| {
             for (number, (specified, observed)) in specified.iter().zip(observed).enumerate() {
                 if specified != observed {
                     let what = differences(specified, observed).join("\n");
@@ -53,7 +66,7 @@ fn lua_and_rust_give_the_same_answers_and_no_window_exceeds_its_limit() {
 
 #[test]
 fn a_fixed_window_in_lua_is_found_to_disagree() {
-    let bench = Bench::new(Some((RIGHT, FIXED)));
+    let bench = Bench::new(&[(RIGHT, FIXED)]);
     bench
         .run(
             SEQUENCES,
@@ -66,7 +79,7 @@ fn a_fixed_window_in_lua_is_found_to_disagree() {
 }
 
 /// Rules of which a wrong variant must be found by the scenarios, so that they are seen to reach it.
-const VARIANTS: [(&str, &str, &str); 11] = [
+const VARIANTS: [(&str, &str, &str); 13] = [
     (
         "an account that becomes ready earlier and stays full",
         "if smallest_ready(account) < before_at then",
@@ -85,22 +98,28 @@ const VARIANTS: [(&str, &str, &str); 11] = [
     ("who was used least recently", "math.max(passed, now * TICKS) + 1", "now * TICKS"),
     ("a soft plan", "if row[9] == SOFT then return at", "if false then return at"),
     ("money that was spent", "elseif window[1] == 's' then used = op[6] end", "end"),
+    ("older entries that have ended", "if older <= now then", "if older < now then"),
+    ("an entry among the older ones", "entry_at(window[4], 1) > ends", "false"),
     ("a step that only counts", "if block[4] and till > now then", "if block[4] then"),
 ];
 
 #[test]
 fn wrong_variants_in_lua_are_found_to_disagree() {
     for (rule, from, to) in VARIANTS {
-        let found = Bench::new(Some((from, to))).run(cases(SEQUENCES), false, |_, specified, observed| {
-            if specified == observed { Ok(()) } else { Err("they differ".to_owned()) }
-        });
+        let found = Bench::new(&[APART[0], APART[1], (from, to)]).run(
+            cases(SEQUENCES),
+            false,
+            |_, specified, observed| {
+                if specified == observed { Ok(()) } else { Err("they differ".to_owned()) }
+            },
+        );
         assert!(found.is_err(), "no scenario reaches {rule}");
     }
 }
 
 #[test]
 fn a_fixed_window_is_found_to_exceed_its_limit() {
-    let bench = Bench::new(Some((RIGHT, FIXED)));
+    let bench = Bench::new(&[(RIGHT, FIXED)]);
     bench
         .run(SEQUENCES, false, |scenario, _, observed| {
             check(scenario, observed).map_or(Ok(()), |violation| Err(format!("{violation:?}")))
@@ -110,26 +129,15 @@ fn a_fixed_window_is_found_to_exceed_its_limit() {
 
 #[test]
 fn lua_and_rust_agree_on_more_keys_than_an_acquire_tries() {
-    Bench::new(None).run_large(LARGE_SEQUENCES).expect("the ledgers agree");
+    Bench::new(&[]).run_large(LARGE_SEQUENCES).expect("the ledgers agree");
 }
 
 #[test]
 fn lua_and_rust_agree_on_a_batch_with_more_accounts_and_leases_than_luas_stack_holds() {
-    let bench = Bench::new(None);
+    let bench = Bench::new(&[]);
     let keys = (0..400).map(|project| KeySpec { project, billing: 0, class: 0, weight: 1, unapplied: false });
     let limits = |most| vec![LimitSpec(Dimension::Requests, Span::Trailing(60_000), most)];
-    let acquire = Acquire {
-        lease: String::new(),
-        shard: 0,
-        amounts: Amounts { permits: 1, ..Amounts::default() },
-        ttl: 60_000,
-        send_within: 1_000,
-        only: Vec::new(),
-        exclude: Vec::new(),
-        common: vec![0],
-        usage: "a\u{1f}m1".to_owned(),
-        note: String::new(),
-    };
+    let acquire = Acquire { common: vec![0], usage: "a\u{1f}m1".to_owned(), ..one_request() };
     let settle = |at: usize| {
         let settle = Settle {
             shard: 0,
@@ -184,6 +192,61 @@ fn lua_and_rust_agree_on_a_batch_with_more_accounts_and_leases_than_luas_stack_h
     assert_eq!(specified.iter().map(granted).collect::<Vec<_>>(), [8_000, 10, 0, 0]);
 }
 
+/// A lease a second for 40 seconds fills the windows of its account, which then end.
+#[test]
+fn entries_that_lua_keeps_apart_leave_no_field_behind_when_they_end() {
+    let bench = Bench::new(&[]);
+    let limits = |most| vec![LimitSpec(Dimension::Requests, Span::Trailing(60_000), most)];
+    let acquire = one_request();
+    let step = |advance| StepSpec {
+        advance,
+        new_limits: None,
+        acquires: vec![acquire.clone()],
+        settles: vec![],
+        renews: vec![],
+        edits: vec![],
+    };
+    let scenario = |steps| Scenario {
+        start: 1_784_012_345_678,
+        keys: vec![KeySpec { project: 0, billing: 0, class: 0, weight: 1, unapplied: false }],
+        limits: Limits {
+            key: vec![],
+            project_model: limits(100),
+            billing: vec![],
+            pool: vec![],
+            consumer: vec![],
+        },
+        order: Order::Share,
+        learning: false,
+        steps,
+    };
+    let fields = |pool: &str, steps| {
+        bench.runtime.block_on(bench.run_on_redis(pool, &scenario(steps)));
+        let mut connection = bench.server.connect().unwrap();
+        let accounts = format!("kb:{{{pool}}}:accounts");
+        redis::cmd("HLEN").arg(accounts).query::<usize>(&mut connection).unwrap()
+    };
+    let filling = vec![step(1_000); 40];
+    let of_accounts = fields("one", vec![step(1_000)]);
+    assert_eq!(fields("full", filling.clone()), of_accounts + 1);
+    assert_eq!(fields("ended", [filling, vec![step(200_000)]].concat()), of_accounts);
+}
+
+fn one_request() -> Acquire {
+    Acquire {
+        lease: String::new(),
+        shard: 0,
+        amounts: Amounts { permits: 1, ..Amounts::default() },
+        ttl: 60_000,
+        send_within: 1_000,
+        only: Vec::new(),
+        exclude: Vec::new(),
+        common: Vec::new(),
+        usage: String::new(),
+        note: String::new(),
+    }
+}
+
 /// Redis takes a large catalogue in pieces, each of them an epoch of its own.
 fn without_epochs(step: &mut Step) {
     let windows = step.accounts.iter_mut().flatten().flat_map(|account| &mut account.windows);
@@ -204,23 +267,26 @@ fn differences(specified: &Step, observed: &Step) -> Vec<String> {
 }
 
 struct Bench {
-    _server: RedisServer,
+    server: RedisServer,
     runtime: tokio::runtime::Runtime,
     ledger: RedisLedger,
     pool: Cell<usize>,
 }
 
 impl Bench {
-    /// A Redis of its own; `change` replaces a text of the script, for known-bad variants.
-    fn new(change: Option<(&str, &str)>) -> Self {
+    /// A Redis of its own; each change replaces a text of the script, as known-bad variants do.
+    fn new(changes: &[(&str, &str)]) -> Self {
         let server = RedisServer::start().expect("redis-server is installed by make setup");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let mut ledger = RedisLedger::new(&server.url(), Duration::from_secs(10)).unwrap();
-        if let Some((from, to)) = change {
-            assert!(batch_script().contains(from), "the script no longer reads: {from}");
-            ledger = ledger.with_batch_script(&batch_script().replace(from, to));
+        if !changes.is_empty() {
+            let script = changes.iter().fold(batch_script(), |script, (from, to)| {
+                assert!(script.contains(from), "the script no longer reads: {from}");
+                script.replace(from, to)
+            });
+            ledger = ledger.with_batch_script(&script);
         }
-        Self { _server: server, runtime, ledger, pool: Cell::new(0) }
+        Self { server, runtime, ledger, pool: Cell::new(0) }
     }
 
     /// Runs scenarios until one is judged wrong.

@@ -131,30 +131,39 @@ impl Window {
         at
     }
 
-    /// Counts `amount` until `end`.
-    pub fn add(&mut self, now: Millis, end: Millis, amount: i64) {
-        self.forget(now);
+    /// Counts `amount` until `end`; how much of it counts at all.
+    pub fn add(&mut self, now: Millis, end: Millis, amount: i64) -> i64 {
         if amount <= 0 || end <= now {
-            return;
+            return 0;
         }
+        self.change(now, end, amount);
+        amount
+    }
+
+    /// Takes `amount` back from what counts until `end`, never below nothing; how much that is.
+    pub fn subtract(&mut self, now: Millis, end: Millis, amount: i64) -> i64 {
+        let counted = self.entries.chunks_exact(2).find(|entry| entry[0] == end && end > now);
+        let taken = counted.map_or(0, |entry| amount.min(entry[1]));
+        if taken > 0 {
+            self.change(now, end, -taken);
+        }
+        taken
+    }
+
+    /// Changes what counts until `end` by an amount that is known to be right.
+    pub(super) fn change(&mut self, now: Millis, end: Millis, by: i64) {
+        self.forget(now);
         let mut at = self.entries.len();
         while at > 0 && self.entries[at - 2] > end {
             at -= 2;
         }
         if at > 0 && self.entries[at - 2] == end {
-            self.entries[at - 1] += amount;
+            self.entries[at - 1] += by;
+            if self.entries[at - 1] == 0 {
+                self.entries.drain(at - 2..at);
+            }
         } else {
-            self.entries.splice(at..at, [end, amount]);
-        }
-    }
-
-    /// Takes `amount` back from what counts until `end`, never below nothing.
-    pub fn subtract(&mut self, now: Millis, end: Millis, amount: i64) {
-        self.forget(now);
-        let Some(at) = self.entries.chunks_exact(2).position(|entry| entry[0] == end) else { return };
-        self.entries[at * 2 + 1] -= amount;
-        if self.entries[at * 2 + 1] <= 0 {
-            self.entries.drain(at * 2..at * 2 + 2);
+            self.entries.splice(at..at, [end, by]);
         }
     }
 

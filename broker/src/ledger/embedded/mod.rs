@@ -249,6 +249,8 @@ impl Ledger for EmbeddedLedger {
 
 fn merge(into: &mut Changes, from: Changes) {
     into.accounts.extend(from.accounts);
+    // What is folded is whole.
+    into.accounts.extend(from.counts.into_keys().map(|(slot, ..)| slot));
     into.gone.extend(from.gone);
     for (name, used) in from.usage {
         *into.usage.entry(name).or_default() += used;

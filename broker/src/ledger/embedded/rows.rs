@@ -16,6 +16,8 @@ use crate::ledger::{
 pub(super) enum Row {
     /// An account by its id; nothing if it was forgotten.
     Account(Arc<str>, Option<Account>),
+    /// By how much the counts of an account changed: window, end, amount.
+    Counts(Arc<str>, Vec<(usize, Millis, i64)>),
     /// Where a candidate stands: shard, name, place.
     Place(Arc<str>, Arc<str>, Place),
     /// A shard's virtual times and epoch.
@@ -63,6 +65,14 @@ pub(super) fn state_rows(kernel: &Kernel, changes: &Changes) -> Vec<Row> {
     for slot in changes.accounts.iter().filter(|slot| kernel.is_live(**slot)) {
         let (id, account) = kernel.account_at(*slot);
         rows.push(Row::Account(id.clone(), Some(account.clone())));
+    }
+    let counts = changes.counts.iter().filter(|((slot, ..), _)| !changes.accounts.contains(slot));
+    for (&(slot, window, end), &by) in counts {
+        let id = &kernel.account_at(slot).0;
+        match rows.last_mut() {
+            Some(Row::Counts(last, counts)) if last == id => counts.push((window, end, by)),
+            _ => rows.push(Row::Counts(id.clone(), vec![(window, end, by)])),
+        }
     }
     for id in changes.gone.iter().filter(|id| !kernel.has_account(id)) {
         rows.push(Row::Account(id.clone(), None));
@@ -119,6 +129,10 @@ impl Restored {
                 let slot = self.kernel.slot_of(id);
                 self.unfolded.accounts.insert(slot);
             }
+            Row::Counts(id, _) => {
+                let slot = self.kernel.slot_of(id);
+                self.unfolded.accounts.insert(slot);
+            }
             Row::Account(id, None) => {
                 self.unfolded.gone.insert(id.clone());
             }
@@ -140,6 +154,9 @@ impl Restored {
         match row {
             Row::Account(id, Some(account)) => {
                 self.kernel.restore_account(&id, account);
+            }
+            Row::Counts(id, counts) => {
+                self.kernel.restore_counts(&id, &counts);
             }
             Row::Account(id, None) => self.kernel.drop_account(&id),
             Row::Usage(..) => {}

@@ -261,7 +261,7 @@ fn state_key(pool: &str, row: &Row) -> Option<String> {
         Row::Place(shard, name, _) => Some(key(&[pool, "place", shard, name])),
         Row::Shard(name, ..) => Some(key(&[pool, "shard", name])),
         Row::Pool(..) => Some(key(&[pool, "pool"])),
-        Row::Lease(..) | Row::Usage(..) => None,
+        Row::Counts(..) | Row::Lease(..) | Row::Usage(..) => None,
     }
 }
 

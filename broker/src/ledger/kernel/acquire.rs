@@ -156,14 +156,16 @@ impl Kernel {
         let candidate = shard.get(index);
         for &slot in candidate.limited.iter().chain(common).chain(&candidate.sparse) {
             let account = &mut self.accounts[slot].1;
-            for window in &mut account.windows {
-                window.add(now, window.end_of(charged, calendar), need.of(window.dimension));
+            for (at, window) in account.windows.iter_mut().enumerate() {
+                let end = window.end_of(charged, calendar);
+                self.changes.count(slot, at, end, window.add(now, end, need.of(window.dimension)));
             }
             if account.probing {
                 account.probe_until = charged.expires_at;
                 account.probe_lease.clone_from(&op.lease);
             }
-            if account.probing || !account.windows.is_empty() {
+            // A passing account is kept by when all that it counts has ended.
+            if account.probing || account.passing {
                 self.changes.accounts.insert(slot);
             }
         }

@@ -4,7 +4,7 @@
 //! order in which candidates are tried; the differential test holds the two equal.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -93,8 +93,10 @@ pub struct Kernel {
 /// Names of what changed.
 #[derive(Debug, Default, Clone)]
 pub struct Changes {
-    /// Accounts, by slot.
+    /// Accounts of which anything may have changed, by slot.
     pub accounts: HashSet<usize>,
+    /// By how much the counts of other accounts changed, by slot, window and end.
+    pub counts: BTreeMap<(usize, usize, Millis), i64>,
     /// Passing accounts that were forgotten.
     pub gone: HashSet<Arc<str>>,
     /// Leases.
@@ -105,6 +107,15 @@ pub struct Changes {
     pub shards: HashSet<Arc<str>>,
     /// What was used meanwhile, by the end of the day and name: to be added to what is known.
     pub usage: HashMap<(Millis, String), Used>,
+}
+
+impl Changes {
+    /// Notes that an account counts so much more, or less, until `end` in one of its windows.
+    fn count(&mut self, slot: usize, window: usize, end: Millis, by: i64) {
+        if by != 0 {
+            *self.counts.entry((slot, window, end)).or_default() += by;
+        }
+    }
 }
 
 impl Kernel {
@@ -261,6 +272,19 @@ impl Kernel {
             self.idle.insert((account.idle_from, id.into()));
         }
         self.accounts[slot].1 = account;
+        slot
+    }
+
+    /// Changes what an account counts, as it changed before: by window, end and amount.
+    pub fn restore_counts(&mut self, id: &str, counts: &[(usize, Millis, i64)]) -> usize {
+        let slot = self.slot(id);
+        let now = self.now;
+        let windows = &mut self.accounts[slot].1.windows;
+        for &(window, end, by) in counts {
+            if let Some(window) = windows.get_mut(window) {
+                window.change(now, end, by);
+            }
+        }
         slot
     }
 

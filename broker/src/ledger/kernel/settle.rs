@@ -26,7 +26,8 @@ impl Kernel {
             let account = &mut self.accounts[slot].1;
             let before = account.smallest_at(now);
             let mut changed = account.lease_ended(&op.lease, now, *granted_at, op.clear);
-            for window in account.windows.iter_mut().filter(|window| *epoch >= window.since) {
+            let windows = account.windows.iter_mut().enumerate();
+            for (at, window) in windows.filter(|(_, window)| *epoch >= window.since) {
                 let end = window.end_of(charged, calendar);
                 let amount = amounts.of(window.dimension);
                 let used = match window.dimension {
@@ -41,12 +42,12 @@ impl Kernel {
                     Charge::TrueUp if used >= 0 => used - amount,
                     Charge::TrueUp | Charge::Keep => 0,
                 };
-                match correction {
-                    0 => continue,
-                    more if more > 0 => window.add(now, end, more),
-                    less => window.subtract(now, end, -less),
-                }
-                changed = true;
+                let by = if correction > 0 {
+                    window.add(now, end, correction)
+                } else {
+                    -window.subtract(now, end, -correction)
+                };
+                self.changes.count(slot, at, end, by);
             }
             let (id, account) = &mut self.accounts[slot];
             for block in op.blocks.iter().filter(|block| has_role(id, &block.role)) {
@@ -63,7 +64,8 @@ impl Kernel {
                 }
             }
             freed |= account.smallest_at(now) < before;
-            if changed {
+            // A passing account is kept by when all that it counts has ended.
+            if changed || account.passing {
                 self.changes.accounts.insert(slot);
             }
         }
@@ -132,13 +134,12 @@ impl Kernel {
         let row = row.clone();
         for slot in self.accounts_of(shard, &candidate, &common).0 {
             let account = &mut self.accounts[slot].1;
-            let mut changed = false;
-            for window in account.windows.iter_mut().filter(|window| is_held(window) && epoch >= window.since)
-            {
+            let mut changed = account.passing;
+            let windows = account.windows.iter_mut().enumerate();
+            for (at, window) in windows.filter(|(_, window)| is_held(window) && epoch >= window.since) {
                 let amount = amounts.of(window.dimension);
-                window.subtract(now, old, amount);
-                window.add(now, until, amount);
-                changed = true;
+                self.changes.count(slot, at, old, -window.subtract(now, old, amount));
+                self.changes.count(slot, at, until, window.add(now, until, amount));
             }
             if account.probing && account.probe_lease == op.lease {
                 account.probe_until = until;

@@ -6,11 +6,18 @@ use std::sync::LazyLock;
 use super::keyspace;
 use crate::ledger::{account, kernel, shard, types, window};
 
+/// How many bytes of entries a window keeps in the row of its account, of 16 bytes each; when it has
+/// more, all but the recent ones go to a field of their own.
+const ENTRIES_TOGETHER: i64 = 12 * 16;
+/// How many bytes of them are recent: what leases that end soon are counted in.
+const ENTRIES_RECENT: i64 = 4 * 16;
+
 /// The text of the script that runs a batch.
 pub fn batch_script() -> String {
     text(&[
         include_str!("lua/prelude.lua"),
         include_str!("lua/clock.lua"),
+        include_str!("lua/entries.lua"),
         include_str!("lua/window.lua"),
         include_str!("lua/account.lua"),
         include_str!("lua/shard.lua"),
@@ -25,6 +32,7 @@ pub(super) static APPLY: LazyLock<Script> = LazyLock::new(|| {
     Script::new(text(&[
         include_str!("lua/prelude.lua"),
         include_str!("lua/no_clock.lua"),
+        include_str!("lua/entries.lua"),
         include_str!("lua/window.lua"),
         include_str!("lua/account.lua"),
         include_str!("lua/apply.lua"),
@@ -35,7 +43,7 @@ pub(super) static OPEN: LazyLock<Script> =
     LazyLock::new(|| Script::new(text(&[include_str!("lua/open.lua")])));
 /// Reads accounts.
 pub(super) static INSPECT: LazyLock<Script> =
-    LazyLock::new(|| Script::new(text(&[include_str!("lua/inspect.lua")])));
+    LazyLock::new(|| Script::new(text(&[include_str!("lua/entries.lua"), include_str!("lua/inspect.lua")])));
 
 /// A script and the hash that Redis knows it by.
 pub(super) struct Script {
@@ -66,6 +74,8 @@ fn text(parts: &[&str]) -> String {
         ("POOL_KEYS", keyspace::POOL_KEYS as i64),
         ("USAGE_LIFETIME", types::USAGE_LIFETIME),
         ("UNLIMITED", types::UNLIMITED),
+        ("ENTRIES_TOGETHER", ENTRIES_TOGETHER),
+        ("ENTRIES_RECENT", ENTRIES_RECENT),
         ("RAMP_STAGE", window::RAMP_STAGE),
         ("RAMP", window::RAMP),
         ("FULL_HEALTH", account::FULL_HEALTH),

@@ -3,6 +3,7 @@
 -- same as broker/src/ledger/account.rs. In memory an account is { row = row, dirty = changed? }.
 
 local accounts = {} -- by id; false where there is no row
+local dropped = {} -- fields of older entries of windows that are gone
 local ramping = false -- whether any account that was read has a ramp that lasts
 
 -- Reads the rows of those ids that were not read yet.
@@ -16,14 +17,34 @@ local function load_accounts(ids)
   end
   if #missing == 0 then return end
   local rows = read_many(ACCOUNTS, missing)
+  local fields, ended = {}, {}
   for i = 1, #missing do
     if rows[i] then
-      local row = cmsgpack.unpack(rows[i])
+      local row, id = cmsgpack.unpack(rows[i]), missing[i]
       local windows = row[8]
-      for j = 1, #windows do window_forget(windows[j]) end
+      for j = 1, #windows do
+        local window = windows[j]
+        local older = window[9]
+        if older > 0 then
+          home[window] = id
+          if older <= now then
+            fields[#fields + 1] = older_field(id, window)
+            ended[#ended + 1] = window
+          end
+        else
+          window_forget(window)
+        end
+      end
       if row[11] + RAMP > now then ramping = true end
-      accounts[missing[i]] = { row = row, dirty = false }
+      accounts[id] = { row = row, dirty = false }
     end
+  end
+  if #fields == 0 then return end
+  local older = read_many(ACCOUNTS, fields)
+  for i = 1, #ended do
+    local window = ended[i]
+    window[4], window[9] = older[i] .. window[4], 0
+    window_forget(window)
   end
 end
 
@@ -48,7 +69,7 @@ local function set_limits(row, generation, limits, mode, at_epoch)
     for j = 1, #old do
       if old[j][1] == limit[1] and old[j][2] == limit[2] then window = table.remove(old, j) break end
     end
-    window = window or { limit[1], limit[2], limit[3], '', at_epoch, limit[3], 0, 0 }
+    window = window or new_window(limit[1], limit[2], limit[3], at_epoch)
     window[6] = limit[3]
     settle_limit(window, mode)
     windows[i] = window
@@ -58,6 +79,8 @@ local function set_limits(row, generation, limits, mode, at_epoch)
       old[j][6] = UNLIMITED
       settle_limit(old[j], mode)
       windows[#windows + 1] = old[j]
+    elseif home[old[j]] then
+      dropped[#dropped + 1] = older_field(home[old[j]], old[j])
     end
   end
   row[1], row[8], row[9] = generation, windows, mode
@@ -85,7 +108,7 @@ local function learn(row, limit)
     if windows[i][1] == limit[1] and windows[i][2] == limit[2] then window = windows[i] break end
   end
   if not window then
-    window = { limit[1], limit[2], UNLIMITED, '', epoch, UNLIMITED, 0, 0 }
+    window = new_window(limit[1], limit[2], UNLIMITED, epoch)
     windows[#windows + 1] = window
   end
   local news = window[7] ~= limit[3]
@@ -234,7 +257,7 @@ end
 -- Writes what changed. Accounts that no catalogue gave limits to lose their row when they hold nothing any
 -- more.
 local function save_accounts()
-  local set, gone, idle = {}, {}, {}
+  local set, gone, idle = {}, dropped, {}
   for id, account in pairs(accounts) do
     if account and account.dirty then
       local row = account.row
@@ -249,8 +272,10 @@ local function save_accounts()
           row[13] = till
           idle[#idle + 1] = till
           idle[#idle + 1] = id
+        else
+          -- A passing account goes without being read: it has no other fields.
+          for i = 1, #windows do window_part(id, windows[i], set, gone) end
         end
-        for i = 1, #windows do window_close(windows[i]) end
         set[#set + 1] = id
         set[#set + 1] = cmsgpack.pack(row)
       end

@@ -1,8 +1,9 @@
--- Windows: { dimension, span, limit, entries, since, configured, learned, used }. Entries are one string,
--- 16 bytes for each: end and amount as doubles, ends ascending; a full window is then neither unpacked nor
--- packed again. What a call adds last is kept apart as two numbers, tail_ends and tail_amount, until it is
--- written: the leases of one call mostly end at the same instant.
--- The same as broker/src/ledger/window.rs, where the meaning of each field is written down.
+-- Windows: { dimension, span, limit, entries, since, configured, learned, used, older, last_ends, last_amount }.
+-- What counts lies in three places, ends ascending: the older entries, in a field of their own, of which
+-- `older` is when the first one ends, 0 if there are none; the entries; and the last one as two numbers, 0 if
+-- there is none. So that a call moves few bytes however full a window is: the leases of one moment end at one
+-- instant, which is the last, and the older entries are read when the first of them ends.
+-- The same as broker/src/ledger/window.rs, where the meaning of each other field is written down.
 
 -- The first of the ascending instants that lies after `at`.
 local function first_after(ends, at)
@@ -38,23 +39,38 @@ end
 local AMOUNT = { r = 1, f = 1, i = 2, t = 3, s = 4 }
 local SMALLEST = { 1, 1, 1, 1 }
 
--- The end and the amount of the entry that begins at a byte.
-local function entry_at(entries, first)
-  local ends, amount = struct.unpack('>dd', entries, first)
-  return ends, amount
+local home = {} -- by window of which older entries are stored: the id of its account
+
+-- A window of which nothing is counted yet.
+local function new_window(dimension, span, limit, at_epoch)
+  return { dimension, span, limit, '', at_epoch, limit, 0, 0, 0, 0, 0 }
 end
 
--- Puts what was kept apart into the entries.
-local function window_close(window)
-  if window.tail_ends then
-    window[4] = window[4] .. struct.pack('>dd', window.tail_ends, window.tail_amount)
-    -- A table with names in it would not be packed as a list.
-    window.tail_ends, window.tail_amount = nil, nil
+-- Puts the older entries before the others.
+local function window_gather(window)
+  if window[9] > 0 then
+    window[4] = redis.call('HGET', ACCOUNTS, older_field(home[window], window)) .. window[4]
+    window[9] = 0
   end
 end
 
--- Forgets what has ended; what is left is what is used.
+-- The same if an entry that ends then may stand among the older ones.
+local function window_reach(window, ends)
+  if window[9] > 0 and (window[4] == '' or entry_at(window[4], 1) > ends) then window_gather(window) end
+end
+
+-- Puts the last entry behind the others.
+local function window_close(window)
+  if window[10] > 0 then
+    window[4] = window[4] .. entry(window[10], window[11])
+    window[10], window[11] = 0, 0
+  end
+end
+
+-- Forgets what has ended; what is left is what is used. The older entries must have been gathered if
+-- the first of them has ended.
 local function window_forget(window)
+  if window[9] > 0 then return end
   local entries, first = window[4], 1
   while first < #entries do
     local ends, amount = entry_at(entries, first)
@@ -63,12 +79,17 @@ local function window_forget(window)
     first = first + 16
   end
   if first > 1 then window[4] = string.sub(entries, first) end
+  if window[10] > 0 and window[10] <= now then
+    window[8] = window[8] - window[11]
+    window[10], window[11] = 0, 0
+  end
 end
 
 -- The earliest instant, not before `from`, at which `amount` fits under a limit that is not smaller.
 local function window_fits_at(window, from, amount, limit)
   local excess, at = window[8] + amount - limit, from
   if excess <= 0 then return at end
+  window_gather(window)
   window_close(window)
   local entries, first = window[4], 1
   while excess > 0 and first < #entries do
@@ -103,9 +124,10 @@ end
 
 -- When the last of what counts ends.
 local function window_counts_until(window)
-  window_close(window)
+  if window[10] > 0 then return window[10] end
+  window_gather(window)
   local entries = window[4]
-  if #entries == 0 then return 0 end
+  if entries == '' then return 0 end
   return (entry_at(entries, #entries - 15))
 end
 
@@ -113,11 +135,12 @@ end
 local function window_add(window, ends, amount)
   if amount <= 0 or ends <= now then return end
   window[8] = window[8] + amount
-  if window.tail_ends == ends then
-    window.tail_amount = window.tail_amount + amount
+  if window[10] == ends then
+    window[11] = window[11] + amount
     return
   end
   window_close(window)
+  window_reach(window, ends)
   local entries = window[4]
   local first = #entries - 15
   local known, counted
@@ -127,33 +150,48 @@ local function window_add(window, ends, amount)
     first = first - 16
   end
   if first > 0 and known == ends then
-    if first + 15 == #entries then
-      window[4] = string.sub(entries, 1, first - 1)
-      window.tail_ends, window.tail_amount = ends, counted + amount
-    else
-      window[4] = string.sub(entries, 1, first + 7) .. struct.pack('>d', counted + amount) .. string.sub(entries, first + 16)
-    end
+    window[4] = string.sub(entries, 1, first - 1) .. entry(ends, counted + amount) .. string.sub(entries, first + 16)
   elseif first + 15 == #entries then
-    window.tail_ends, window.tail_amount = ends, amount
+    window[10], window[11] = ends, amount
   else
-    window[4] = string.sub(entries, 1, first + 15) .. struct.pack('>dd', ends, amount) .. string.sub(entries, first + 16)
+    window[4] = string.sub(entries, 1, first + 15) .. entry(ends, amount) .. string.sub(entries, first + 16)
   end
 end
 
 -- Takes `amount` back from what counts until `ends`, never below nothing.
 local function window_subtract(window, ends, amount)
-  window_close(window)
+  if window[10] == ends then
+    local left = math.max(window[11] - amount, 0)
+    window[8] = window[8] - (window[11] - left)
+    window[10], window[11] = left > 0 and ends or 0, left
+    return
+  end
+  window_reach(window, ends)
   local entries = window[4]
   for first = #entries - 15, 1, -16 do
     local known, counted = entry_at(entries, first)
     if known == ends then
       local left = math.max(counted - amount, 0)
       window[8] = window[8] - (counted - left)
-      local kept = left > 0 and struct.pack('>dd', ends, left) or ''
+      local kept = left > 0 and entry(ends, left) or ''
       window[4] = string.sub(entries, 1, first - 1) .. kept .. string.sub(entries, first + 16)
       return
     elseif known < ends then
       return
     end
+  end
+end
+
+-- Stores the older entries of a full window apart, or forgets that there were any: fields to write and to delete.
+local function window_part(id, window, set, gone)
+  if #window[4] > ENTRIES_TOGETHER then
+    window_gather(window)
+    local older = #window[4] - ENTRIES_RECENT
+    set[#set + 1] = older_field(id, window)
+    set[#set + 1] = string.sub(window[4], 1, older)
+    window[9] = (entry_at(window[4], 1))
+    window[4] = string.sub(window[4], older + 1)
+  elseif window[9] == 0 and home[window] then
+    gone[#gone + 1] = older_field(id, window)
   end
 end
