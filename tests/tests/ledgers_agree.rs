@@ -79,7 +79,7 @@ fn a_fixed_window_in_lua_is_found_to_disagree() {
 }
 
 /// Rules of which a wrong variant must be found by the scenarios, so that they are seen to reach it.
-const VARIANTS: [(&str, &str, &str); 13] = [
+const VARIANTS: [(&str, &str, &str); 15] = [
     (
         "an account that becomes ready earlier and stays full",
         "if smallest_ready(account) < before_at then",
@@ -89,6 +89,7 @@ const VARIANTS: [(&str, &str, &str); 13] = [
     ("limits that are not known", "(not required or account.row[1] > 0)", "true"),
     ("a limit newer than the lease", "row[9] >= window[5] and ", ""),
     ("the ramp after a cooldown", "if ramp_from > 0 and window[2] > 0 then", "if false then"),
+    ("the ramp of a model, which all its keys share", "math.max(own, common_ramp)", "own"),
     (
         "a limit that was learned",
         "else window[3] = math.min(configured, learned) end",
@@ -96,9 +97,14 @@ const VARIANTS: [(&str, &str, &str); 13] = [
     ),
     ("the health of a key", "math.max(health_of(candidate), 1)", "100"),
     ("who was used least recently", "math.max(passed, now * TICKS) + 1", "now * TICKS"),
+    (
+        "a passing account that is probed",
+        "math.max(row[2], row[5], row[11] > 0",
+        "math.max(row[2], row[11] > 0",
+    ),
     ("a soft plan", "if row[9] == SOFT then return at", "if false then return at"),
     ("money that was spent", "elseif window[1] == 's' then used = op[6] end", "end"),
-    ("older entries that have ended", "if older <= now then", "if older < now then"),
+    ("older entries that have ended", "window[4], window[9] = older[i] .. window[4], 0", "window[9] = 0"),
     ("an entry among the older ones", "entry_at(window[4], 1) > ends", "false"),
     ("a step that only counts", "if block[4] and till > now then", "if block[4] then"),
 ];

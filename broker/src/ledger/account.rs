@@ -43,6 +43,15 @@ pub struct Account {
     pub idle_from: Millis,
 }
 
+/// When the ramps began that hold a candidate back; 0 if there is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ramps {
+    /// Of its own accounts: they decide for how long it is parked.
+    pub own: Millis,
+    /// The same and those of the accounts that the request names, such as its model's.
+    pub all: Millis,
+}
+
 /// When an account can serve, and what is in the way until then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Readiness {
@@ -125,8 +134,8 @@ impl Account {
         if self.ramp_from + RAMP > now { self.ramp_from } else { 0 }
     }
 
-    /// When the account can serve `need`, by a candidate whose ramp began at `ramp_from`.
-    pub fn readiness(&self, now: Millis, need: Amounts, ramp_from: Millis) -> Readiness {
+    /// When the account can serve `need`, by a candidate with these ramps.
+    pub fn readiness(&self, now: Millis, need: Amounts, ramps: Ramps) -> Readiness {
         let mut ready = Readiness { at: now, smallest_at: now, cause: Cause::Nothing };
         if self.blocked_until > now {
             ready.at = self.blocked_until;
@@ -144,14 +153,14 @@ impl Account {
         for window in &self.windows {
             // Every request has a token at least, also one that does not say how many.
             let amount = need.of(window.dimension).max(SMALLEST.of(window.dimension));
-            let at = window.ready_at(now, amount, ramp_from);
+            let at = window.ready_at(now, amount, ramps.all);
             if at > ready.at {
                 let cause = if at == FOREVER { Cause::Exceeds } else { Cause::Spent };
                 ready.at = at;
                 ready.cause = cause(window.dimension, window.span);
             }
             let smallest = SMALLEST.of(window.dimension);
-            ready.smallest_at = ready.smallest_at.max(window.ready_at(now, smallest, ramp_from));
+            ready.smallest_at = ready.smallest_at.max(window.ready_at(now, smallest, ramps.own));
         }
         ready
     }
@@ -176,7 +185,7 @@ impl Account {
 
     /// When the smallest request can be served.
     pub fn smallest_at(&self, now: Millis) -> Millis {
-        self.readiness(now, SMALLEST, 0).smallest_at
+        self.readiness(now, SMALLEST, Ramps::default()).smallest_at
     }
 
     /// Whether a catalogue has said which limits there are, be it none.
@@ -266,9 +275,11 @@ impl Account {
         changed
     }
 
-    /// When all that is counted has ended, and its block too.
+    /// When all that is counted has ended, and its block, probe and ramp too.
     pub fn counts_until(&self) -> Millis {
-        self.windows.iter().map(Window::counts_until).fold(self.blocked_until, Millis::max)
+        let ramp_until = if self.ramp_from > 0 { self.ramp_from + RAMP } else { 0 };
+        let standing = self.blocked_until.max(self.probe_until).max(ramp_until);
+        self.windows.iter().map(Window::counts_until).fold(standing, Millis::max)
     }
 
     /// The account without what has ended.

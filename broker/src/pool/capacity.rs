@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use crate::ledger::{
@@ -59,7 +62,7 @@ impl EarlyReturns {
     }
 
     /// The same of accounts that come with a request.
-    pub(super) fn learn_common(&self, commons: &[CommonSpec]) {
+    pub(super) fn learn_common(&self, commons: &[Arc<CommonSpec>]) {
         self.learn_limits(commons.iter().flat_map(|common| &common.limits));
     }
 

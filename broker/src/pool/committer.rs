@@ -33,7 +33,7 @@ type Answer<T> = oneshot::Sender<Result<(T, Millis), CommitError>>;
 enum Job {
     Settle(Arc<str>, Settle, Answer<Settled>),
     Renew(Arc<str>, Renew, Answer<Renewed>),
-    Acquire(Arc<str>, Acquire, Vec<CommonSpec>, Answer<Acquired>),
+    Acquire(Arc<str>, Acquire, Vec<Arc<CommonSpec>>, Answer<Acquired>),
     Edit(Edit, Answer<bool>),
 }
 
@@ -59,7 +59,7 @@ impl Committer {
         &self,
         shard: Arc<str>,
         op: Acquire,
-        commons: Vec<CommonSpec>,
+        commons: Vec<Arc<CommonSpec>>,
     ) -> Result<(Acquired, Millis), CommitError> {
         self.ask(|answer| Job::Acquire(shard, op, commons, answer)).await
     }
@@ -144,6 +144,7 @@ fn gather(ledger_id: &str, calendar: &Calendar, jobs: impl Iterator<Item = Job>)
         edits: Vec::new(),
     };
     let mut answers = Answers::default();
+    let mut commons = Vec::new();
     for job in jobs {
         match job {
             Job::Settle(shard, op, answer) => {
@@ -162,15 +163,15 @@ fn gather(ledger_id: &str, calendar: &Calendar, jobs: impl Iterator<Item = Job>)
             }
             // Whoever gave up meanwhile is not granted anything.
             Job::Acquire(.., answer) if answer.is_closed() => {}
-            Job::Acquire(shard, op, commons, answer) => {
+            Job::Acquire(shard, op, brought, answer) => {
                 let shard = index(&mut batch.shards, &shard);
-                let common = commons.into_iter().map(|common| common_index(&mut batch.commons, common));
-                let common = common.collect();
+                let common = brought.into_iter().map(|common| common_index(&mut commons, common)).collect();
                 batch.acquires.push(Acquire { shard, common, ..op });
                 answers.acquires.push(answer);
             }
         }
     }
+    batch.commons = commons.into_iter().map(Arc::unwrap_or_clone).collect();
     (batch, answers)
 }
 
@@ -181,8 +182,8 @@ fn index(shards: &mut Vec<String>, shard: &str) -> usize {
     })
 }
 
-fn common_index(commons: &mut Vec<CommonSpec>, common: CommonSpec) -> usize {
-    commons.iter().position(|known| *known == common).unwrap_or_else(|| {
+fn common_index(commons: &mut Vec<Arc<CommonSpec>>, common: Arc<CommonSpec>) -> usize {
+    commons.iter().position(|known| Arc::ptr_eq(known, &common) || *known == common).unwrap_or_else(|| {
         commons.push(common);
         commons.len() - 1
     })

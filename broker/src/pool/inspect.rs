@@ -1,13 +1,16 @@
 //! How a pool stands.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use super::{
     Pool, StatsView,
     accounts::{AccountOf, account_name, limit_name},
 };
 use crate::{
-    catalogue::Tier,
+    catalogue::{Key, Project, Tier},
     ledger::{
         FOREVER, LedgerError, Millis, Span, UNLIMITED,
         account::{Account, FULL_HEALTH},
@@ -107,7 +110,7 @@ impl Pool {
             FULL_HEALTH - damage.get(AccountOf::Key(&key.fingerprint).id().as_str()).copied().unwrap_or(0)
         };
         let is_blocked = |account: AccountOf<'_>| blocked.contains(account.id().as_str());
-        let key_view = |(key, project): &(crate::catalogue::Key, crate::catalogue::Project)| KeyView {
+        let key_view = |(key, project): &(Arc<Key>, Project)| KeyView {
             key_id: key.id.clone(),
             project: project.id.clone(),
             health: health(key),
@@ -175,9 +178,7 @@ impl Pool {
 
     fn cooldown_of(&self, id: &str, account: &Account, now: Millis) -> Option<CooldownView> {
         let probing = account.probing && account.blocked_until <= now;
-        // A model's breaker closes at once: no limits of its own would open by and by.
-        let has_ramp = !matches!(AccountOf::parse(id), Some(AccountOf::Model(_)));
-        let ramp = if has_ramp { account.ramp(now) } else { 0 };
+        let ramp = account.ramp(now);
         (account.blocked_until > now || probing || ramp > 0).then(|| CooldownView {
             subject: account_name(&self.config, id),
             reason: account.reason.clone(),

@@ -28,8 +28,8 @@ use crate::{
     events::Events,
     lease_id::{LeaseId, LeaseNames},
     ledger::{
-        Acquire, AcquireState, Amounts, CommonSpec, Edit, EditAction, Ledger, LedgerError, Millis, Opened,
-        Renew, RenewState, ShardSpec, USAGE_MARK, account::Account,
+        Acquire, AcquireState, Acquired, Amounts, CommonSpec, Edit, EditAction, Ledger, LedgerError, Millis,
+        Opened, Renew, RenewState, ShardSpec, USAGE_MARK, account::Account,
     },
     secret::Secret,
 };
@@ -67,7 +67,7 @@ pub struct Pool {
     config: catalogue::Pool,
     // Plans and prices; the newest, also where nothing else changed.
     catalogue: RwLock<Arc<Catalogue>>,
-    keys: HashMap<String, (Key, Project)>,
+    keys: HashMap<String, (Arc<Key>, Project)>,
     // Texts of keys that are leased no more: what is still reported of them may echo them.
     former: Vec<Secret>,
     digest: String,
@@ -79,7 +79,7 @@ pub struct Pool {
     applied: RwLock<HashMap<Arc<str>, Applied>>,
     applying: Mutex<()>,
     // Quota models that were asked for, with the accounts that all requests for them share.
-    models: RwLock<HashMap<String, Arc<[CommonSpec]>>>,
+    models: RwLock<HashMap<String, Vec<Arc<CommonSpec>>>>,
     queues: Arc<Queues>,
     early: EarlyReturns,
     stats: Arc<Stats>,
@@ -130,7 +130,7 @@ pub struct Grant {
     /// The lease's id.
     pub lease_id: String,
     /// The key.
-    pub key: Key,
+    pub key: Arc<Key>,
     /// Its project.
     pub project: String,
     /// The quota model.
@@ -151,7 +151,15 @@ pub struct Grant {
 struct Request {
     op: Acquire,
     /// The accounts that are charged beside those of a key, such as the consumer's.
-    commons: Vec<CommonSpec>,
+    commons: Vec<Arc<CommonSpec>>,
+}
+
+/// What the ledger answered.
+struct Asked {
+    lease: String,
+    commons: Vec<Arc<CommonSpec>>,
+    answer: Acquired,
+    now: Millis,
 }
 
 /// Why the ledger gave no lease to one who asked.
@@ -195,7 +203,7 @@ impl Pool {
         let committer = Committer::start(ledger.clone(), config.name.clone(), opened.ledger_id.clone());
         let with_key = |project: &Project| -> Vec<_> {
             let bare = Project { keys: Vec::new(), ..project.clone() };
-            project.keys.iter().map(|key| (key.id.clone(), (key.clone(), bare.clone()))).collect()
+            project.keys.iter().map(|key| (key.id.clone(), (Arc::new(key.clone()), bare.clone()))).collect()
         };
         Ok(Self {
             watch: Watch::start(config.clone(), ledger.clone(), events, turns),
@@ -301,7 +309,7 @@ impl Pool {
         let arrival = queue.arrive();
         let mut told = None;
         if let Some(mut direct) = queue.ask_directly(!wish.wait.is_zero()) {
-            let answer = self.ask(wish, &[], Duration::ZERO).await;
+            let answer = self.ask_of(&shard, wish, &[], Duration::ZERO).await;
             direct.answered();
             match answer {
                 Ok(grant) => {
@@ -320,7 +328,7 @@ impl Pool {
             }
         } else if !self.could_ever_serve(&shard, &self.request(wish)?) {
             // It takes nothing from those who wait, and its answer is not a matter of waiting.
-            return self.ask(wish, &[], Duration::ZERO).await.map_err(Denied::into_error);
+            return self.ask_of(&shard, wish, &[], Duration::ZERO).await.map_err(Denied::into_error);
         }
         let Request { op, commons } = self.request(wish)?;
         let _waiting = (!wish.wait.is_zero()).then(|| self.stats.waiting());
@@ -335,19 +343,27 @@ impl Pool {
     /// for others.
     async fn ask(&self, wish: &Wish, kept: &[String], waited: Duration) -> Result<Grant, Denied> {
         let shard = self.shard(&wish.quota_model, wish.tier).await?;
-        let Request { mut op, commons } = self.request(wish)?;
-        op.exclude.extend_from_slice(kept);
-        self.early.learn_common(&commons);
-        let asking = || self.committer.acquire(shard.clone(), op.clone(), commons.clone());
-        let (mut answer, mut now) = asking().await.map_err(|error| self.failed(error))?;
-        if answer.0 == AcquireState::Missing {
-            self.apply(&shard, &wish.quota_model, wish.tier).await?;
-            (answer, now) = asking().await.map_err(|error| self.failed(error))?;
+        self.ask_of(&shard, wish, kept, waited).await
+    }
+
+    /// The same of a shard that was in the ledger a moment ago.
+    async fn ask_of(
+        &self,
+        shard: &Arc<str>,
+        wish: &Wish,
+        kept: &[String],
+        waited: Duration,
+    ) -> Result<Grant, Denied> {
+        let mut asked = self.ask_once(shard, wish, kept).await?;
+        if asked.answer.0 == AcquireState::Missing {
+            self.apply(shard, &wish.quota_model, wish.tier).await?;
+            asked = self.ask_once(shard, wish, kept).await?;
         }
+        let Asked { lease, commons, answer, now } = asked;
         match answer.0 {
             AcquireState::Granted => {
                 let (key, project) = self.keys.get(&answer.2).ok_or(AcquireError::ForeignKey)?;
-                let id = LeaseId { pool: &self.config.name, shard: &shard, unique: &op.lease };
+                let id = LeaseId { pool: &self.config.name, shard, unique: &lease };
                 Ok(Grant {
                     lease_id: id.to_string(),
                     key: key.clone(),
@@ -372,6 +388,16 @@ impl Pool {
             }
             AcquireState::Missing => Err(AcquireError::ShardLost.into()),
         }
+    }
+
+    async fn ask_once(&self, shard: &Arc<str>, wish: &Wish, kept: &[String]) -> Result<Asked, Denied> {
+        let Request { mut op, commons } = self.request(wish)?;
+        op.exclude.extend_from_slice(kept);
+        self.early.learn_common(&commons);
+        let lease = op.lease.clone();
+        let asking = self.committer.acquire(shard.clone(), op, commons.clone());
+        let (answer, now) = asking.await.map_err(|error| self.failed(error))?;
+        Ok(Asked { lease, commons, answer, now })
     }
 
     /// What the ledger is asked for, but for its places in the batch.
@@ -400,11 +426,14 @@ impl Pool {
         let known =
             self.models.read().expect("no holder of this lock panics").get(&wish.quota_model).cloned();
         let generation = self.opened.generation;
-        let mut commons = known
-            .map_or_else(|| commons(&self.config, &wish.quota_model, generation), |known| known.to_vec());
+        let mut commons = known.unwrap_or_else(|| self.commons(&wish.quota_model));
         let plan = catalogue.plan_of(&wish.consumer);
-        commons.extend(plan.and_then(|plan| consumer_common(&wish.consumer, plan, generation)));
+        commons.extend(plan.and_then(|plan| consumer_common(&wish.consumer, plan, generation)).map(Arc::new));
         Ok(Request { op, commons })
+    }
+
+    fn commons(&self, quota_model: &str) -> Vec<Arc<CommonSpec>> {
+        commons(&self.config, quota_model, self.opened.generation).into_iter().map(Arc::new).collect()
     }
 
     /// Gives back a lease that never left the broker.
@@ -461,8 +490,7 @@ impl Pool {
             if !models.contains_key(quota_model) && models.len() >= MOST_MODELS {
                 return Err(AcquireError::TooManyModels(MOST_MODELS));
             }
-            let commons = commons(&self.config, quota_model, self.opened.generation);
-            models.insert(quota_model.to_owned(), commons.into());
+            models.insert(quota_model.to_owned(), self.commons(quota_model));
         }
         let spec = shard_spec(&self.config, shard, quota_model, tier, self.opened.generation);
         let spec = spec.ok_or_else(|| {

@@ -1,6 +1,6 @@
 //! An operator ends cooldowns.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{AcquireError, Pool, accounts::AccountOf};
 use crate::{
@@ -67,7 +67,7 @@ impl Pool {
 }
 
 /// Whether an account holds back that key.
-fn holds_back(account: AccountOf<'_>, (key, project): &(Key, Project)) -> bool {
+fn holds_back(account: AccountOf<'_>, (key, project): &(Arc<Key>, Project)) -> bool {
     match account {
         AccountOf::Key(fingerprint) | AccountOf::KeyModel(fingerprint, _) => key.fingerprint == fingerprint,
         AccountOf::Project(id) | AccountOf::ProjectModel(id, _) => project.id == id,

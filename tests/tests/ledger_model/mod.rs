@@ -68,17 +68,18 @@ impl Step {
     pub fn new(reply: Reply, accounts: Vec<Option<Account>>) -> Self {
         let now = reply.now;
         let live =
-            |account: Account| (!account.is_empty(now)).then(|| without_ended_block(account.live(now), now));
+            |account: Account| (!account.is_empty(now)).then(|| without_what_ended(account.live(now), now));
         Self { reply, accounts: accounts.into_iter().map(|account| account.and_then(live)).collect() }
     }
 }
 
-/// The words of a block that has ended say nothing any more, and may be kept or not.
-fn without_ended_block(mut account: Account, now: i64) -> Account {
+/// The words of a block and the beginning of a ramp that have ended say nothing any more, and may be kept or not.
+fn without_what_ended(mut account: Account, now: i64) -> Account {
     if account.streak == 0 && !account.probing && account.blocked_until <= now {
         account.blocked_until = 0;
         account.reason.clear();
     }
+    account.ramp_from = account.ramp(now);
     account
 }
 

@@ -4,11 +4,19 @@ use std::sync::Arc;
 
 use super::{HeldLease, Kernel, LeaseRow, MAX_TRIES, REMEMBER_EXPIRED, whole_second};
 use crate::ledger::{
-    account::{Cause, FULL_HEALTH, Readiness, SMALLEST},
+    account::{Cause, FULL_HEALTH, Ramps, Readiness, SMALLEST},
     calendar::Calendar,
     types::*,
     window::Charged,
 };
+
+/// What a request asks of a candidate.
+#[derive(Clone, Copy)]
+struct Need {
+    amounts: Amounts,
+    /// When the ramp began of the accounts that the request names, such as its model's; 0 if there is none.
+    ramp_from: Millis,
+}
 
 #[derive(Clone, Copy)]
 struct Obstacle {
@@ -35,8 +43,8 @@ impl Kernel {
         else {
             return missing();
         };
-        let need = op.amounts;
-        let in_common = self.evaluate(&common, need, 0);
+        let in_common = self.evaluate(&common, op.amounts, Ramps::default());
+        let need = Need { amounts: op.amounts, ramp_from: self.ramp(&common) };
         let found = if op.only.is_empty() {
             self.search(shard, op, need)
         } else {
@@ -58,7 +66,7 @@ impl Kernel {
 
     /// The first candidate in order that can serve, or the obstacle that ends first; `None` if a
     /// candidate's limits are not known.
-    fn search(&mut self, name: &Arc<str>, op: &Acquire, need: Amounts) -> Option<Found> {
+    fn search(&mut self, name: &Arc<str>, op: &Acquire, need: Need) -> Option<Found> {
         let mut best: Option<Obstacle> = None;
         let mut tries = 0;
         self.promote(name);
@@ -118,7 +126,7 @@ impl Kernel {
     }
 
     /// The same among the candidates that the request names.
-    fn search_named(&self, name: &Arc<str>, op: &Acquire, need: Amounts) -> Option<Found> {
+    fn search_named(&self, name: &Arc<str>, op: &Acquire, need: Need) -> Option<Found> {
         let shard = self.shard(name);
         let named =
             op.only.iter().filter(|only| !op.exclude.contains(only)).filter_map(|only| shard.find(only));
@@ -215,8 +223,9 @@ impl Kernel {
             last = Some(place);
             places.push(place);
         }
+        let smallest = Need { amounts: SMALLEST, ramp_from: 0 };
         for (at, index) in places {
-            let Some((ready, _)) = self.evaluate_candidate(name, index, SMALLEST) else { continue };
+            let Some((ready, _)) = self.evaluate_candidate(name, index, smallest) else { continue };
             if ready.smallest_at <= self.now {
                 self.shard_mut(name).unpark(index);
             } else if ready.smallest_at != at {
@@ -231,16 +240,16 @@ impl Kernel {
         self.changes.shards.insert(name.clone());
     }
 
-    fn evaluate_candidate(&self, name: &Arc<str>, index: usize, need: Amounts) -> Option<(Readiness, usize)> {
+    fn evaluate_candidate(&self, name: &Arc<str>, index: usize, need: Need) -> Option<(Readiness, usize)> {
         let candidate = self.shard(name).get(index);
         // Limits that are not known may be any: without them nothing is granted.
         if !candidate.limited.iter().all(|slot| self.accounts[*slot].1.is_applied()) {
             return None;
         }
-        let accounts = || candidate.limited.iter().chain(&candidate.sparse);
-        let ramp_from = accounts().map(|slot| self.accounts[*slot].1.ramp(self.now)).max().unwrap_or(0);
-        let (mut ready, mut account) = self.evaluate(&candidate.limited, need, ramp_from);
-        let (sparse, in_sparse) = self.evaluate(&candidate.sparse, need, 0);
+        let own = self.ramp(&candidate.limited).max(self.ramp(&candidate.sparse));
+        let ramps = Ramps { own, all: own.max(need.ramp_from) };
+        let (mut ready, mut account) = self.evaluate(&candidate.limited, need.amounts, ramps);
+        let (sparse, in_sparse) = self.evaluate(&candidate.sparse, need.amounts, Ramps::default());
         ready.smallest_at = ready.smallest_at.max(sparse.smallest_at);
         if sparse.at > ready.at {
             account = in_sparse;
@@ -250,12 +259,17 @@ impl Kernel {
         Some((ready, account))
     }
 
+    /// When the last ramp began of those of the accounts that last; 0 if there is none.
+    fn ramp(&self, slots: &[usize]) -> Millis {
+        slots.iter().map(|slot| self.accounts[*slot].1.ramp(self.now)).max().unwrap_or(0)
+    }
+
     /// When all of the accounts can serve, and the one that is in the way longest.
-    fn evaluate(&self, slots: &[usize], need: Amounts, ramp_from: Millis) -> (Readiness, usize) {
+    fn evaluate(&self, slots: &[usize], need: Amounts, ramps: Ramps) -> (Readiness, usize) {
         let mut all = Readiness { at: self.now, smallest_at: self.now, cause: Cause::Nothing };
         let mut account = 0;
         for &slot in slots {
-            let one = self.accounts[slot].1.readiness(self.now, need, ramp_from);
+            let one = self.accounts[slot].1.readiness(self.now, need, ramps);
             all.smallest_at = all.smallest_at.max(one.smallest_at);
             if one.at > all.at {
                 account = slot;

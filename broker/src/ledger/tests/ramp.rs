@@ -2,7 +2,7 @@
 
 use super::world::{START, World, block, blocking, keep, per_minute, success};
 use crate::ledger::{
-    AcquireState, Edit, EditAction, SettleState,
+    Acquire, AcquireState, CommonSpec, Edit, EditAction, Mode, SettleState,
     window::{RAMP, RAMP_STAGE},
 };
 
@@ -40,6 +40,38 @@ fn a_quarter_then_half_then_all_of_the_limit_is_open() {
         world.grant();
     }
     assert_eq!(world.refusal().2, "r60000");
+}
+
+#[test]
+fn the_ramp_of_a_model_opens_a_quarter_then_half_then_all_of_every_keys_limit() {
+    let mut world = World::new(&[("a", "p"), ("b", "q")], &[per_minute(8)]);
+    let model = "m/m1".to_owned();
+    world.commons =
+        vec![CommonSpec { id: model, generation: 1, limits: vec![], mode: Mode::Hard, passing: false }];
+    let ask = |world: &mut World| {
+        let request = Acquire { common: vec![0], ..world.request() };
+        world.ask(request)
+    };
+    let granted = |world: &mut World| {
+        let answers = std::iter::repeat_with(|| ask(world)).take(20);
+        answers.filter(|answer| answer.0 == AcquireState::Granted).count()
+    };
+    world.edits = vec![edit("m/m1", EditAction::Block)];
+    assert_eq!(ask(&mut world).3, "block:checked");
+    world.now += 90_000;
+    let request = Acquire { common: vec![0], ..world.request() };
+    let probe = request.lease.clone();
+    assert_eq!(world.ask(request).0, AcquireState::Granted);
+    assert_eq!(ask(&mut world).3, "probe");
+    world.settle(success(&probe));
+    let begun = world.now;
+    // The probe is one of the two of its key.
+    assert_eq!(granted(&mut world), 3);
+    assert_eq!(ask(&mut world).1, begun + RAMP_STAGE);
+    world.now = begun + RAMP_STAGE;
+    assert_eq!(granted(&mut world), 4);
+    world.now = begun + RAMP;
+    assert_eq!(granted(&mut world), 8);
 }
 
 #[test]
@@ -109,7 +141,7 @@ fn a_block_for_another_reason_begins_the_count_anew() {
         reason: reason.to_owned(),
         ..block("k", 0, true)
     };
-    let of_a = |world: &mut World| crate::ledger::Acquire { only: vec!["a".to_owned()], ..world.request() };
+    let of_a = |world: &mut World| Acquire { only: vec!["a".to_owned()], ..world.request() };
     for reason in ["unclear", "invalid"] {
         let request = of_a(&mut world);
         let lease = request.lease.clone();

@@ -1,5 +1,7 @@
 //! What a waiter needs, as far as it decides who may be served before whom.
 
+use std::sync::Arc;
+
 use crate::ledger::{Acquire, Amounts, CommonSpec};
 
 /// The part of a request that a refusal depends on.
@@ -17,7 +19,7 @@ pub(in crate::pool) struct Need {
 
 impl Need {
     /// The need behind a request to the ledger.
-    pub(in crate::pool) fn of(request: &Acquire, commons: &[CommonSpec]) -> Self {
+    pub(in crate::pool) fn of(request: &Acquire, commons: &[Arc<CommonSpec>]) -> Self {
         Self {
             amounts: request.amounts,
             only: request.only.clone(),

@@ -132,8 +132,9 @@ local function unlearn(row)
 end
 
 -- When the account can serve the amounts, when the smallest request, and what is in the way longest:
--- 'block', 'probe' or a window, and whether the request exceeds it.
-local function readiness(account, amounts, ramp_from)
+-- 'block', 'probe' or a window, and whether the request exceeds it. own: when the ramp of the candidate's own
+-- accounts began, which decides for how long it is parked; all: the same of those the request names too.
+local function readiness(account, amounts, own, all)
   local row = account.row
   local at, smallest_at, cause, exceeds = now, now, nil, false
   if row[2] > now then
@@ -149,12 +150,12 @@ local function readiness(account, amounts, ramp_from)
     -- Every request has a token at least, also one that does not say how many.
     local amount = amounts[AMOUNT[window[1]]]
     if amount < 1 then amount = 1 end
-    if ramp_from > 0 or window[8] + amount > window[3] then
-      local ready = window_ready_at(window, amount, ramp_from)
+    if all > 0 or window[8] + amount > window[3] then
+      local ready = window_ready_at(window, amount, all)
       if ready > at then
         at, cause, exceeds = ready, window, ready == FOREVER
       end
-      ready = window_ready_at(window, 1, ramp_from)
+      ready = window_ready_at(window, 1, own)
       if ready > smallest_at then smallest_at = ready end
     end
   end
@@ -180,7 +181,7 @@ end
 
 -- When the smallest request can be served.
 local function smallest_ready(account)
-  local _, smallest_at = readiness(account, SMALLEST, 0)
+  local _, smallest_at = readiness(account, SMALLEST, 0, 0)
   return smallest_at
 end
 
@@ -267,7 +268,7 @@ local function save_accounts()
         gone[#gone + 1] = id
       else
         if row[12] then
-          local till = row[2]
+          local till = math.max(row[2], row[5], row[11] > 0 and row[11] + RAMP or 0)
           for i = 1, #windows do till = math.max(till, window_counts_until(windows[i])) end
           row[13] = till
           idle[#idle + 1] = till

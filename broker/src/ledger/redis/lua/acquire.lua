@@ -11,11 +11,11 @@ end
 
 -- When all of the accounts can serve, and the one that is in the way longest.
 -- `required`: whether limits must be known, that is, have a generation; returns nil if they are not.
-local function evaluate(ids, amounts, required, ramp_from, at, smallest_at, obstacle)
+local function evaluate(ids, amounts, required, own, all, at, smallest_at, obstacle)
   for i = 1, #ids do
     local account = accounts[ids[i]]
     if account and (not required or account.row[1] > 0) then
-      local one_at, one_smallest, cause, exceeds = readiness(account, amounts, ramp_from)
+      local one_at, one_smallest, cause, exceeds = readiness(account, amounts, own, all)
       if one_smallest > smallest_at then smallest_at = one_smallest end
       if one_at > at then
         at = one_at
@@ -28,30 +28,27 @@ local function evaluate(ids, amounts, required, ramp_from, at, smallest_at, obst
   return at, smallest_at, obstacle
 end
 
--- When the ramp began of those accounts of a candidate whose ramp lasts; 0 if there is none.
-local function ramp_of(candidate)
-  local from = 0
-  for list = 3, 4 do
-    local ids = candidate.row[list]
-    for i = 1, #ids do
-      local account = accounts[ids[i]]
-      if account and account.row[11] + RAMP > now and account.row[11] > from then from = account.row[11] end
-    end
+-- When the last ramp began of those of the accounts that last, not before `from`.
+local function ramp_of(ids, from)
+  for i = 1, #ids do
+    local account = accounts[ids[i]]
+    if account and account.row[11] + RAMP > now and account.row[11] > from then from = account.row[11] end
   end
   return from
 end
 
-local function evaluate_candidate(candidate, amounts)
+-- common_ramp: when the ramp began of the accounts that the request names; 0 if there is none.
+local function evaluate_candidate(candidate, amounts, common_ramp)
   local limited, sparse = candidate.row[3], candidate.row[4]
   if not candidate.loaded then
     load_accounts(limited)
     load_accounts(sparse)
     candidate.loaded = true
   end
-  local ramp_from = ramping and ramp_of(candidate) or 0
-  local at, smallest_at, obstacle = evaluate(limited, amounts, true, ramp_from, now, now, nil)
+  local own = ramping and ramp_of(sparse, ramp_of(limited, 0)) or 0
+  local at, smallest_at, obstacle = evaluate(limited, amounts, true, own, math.max(own, common_ramp), now, now, nil)
   if not at then return nil end
-  return evaluate(sparse, amounts, false, 0, at, smallest_at, obstacle)
+  return evaluate(sparse, amounts, false, 0, 0, at, smallest_at, obstacle)
 end
 
 -- Keeps the obstacle that ends first; among those that never end, a request too large says more
@@ -83,7 +80,7 @@ local function rescan(shard)
     found[#found + 1] = candidate
   end
   for i = 1, #found do
-    local _, smallest_at = evaluate_candidate(found[i], SMALLEST)
+    local _, smallest_at = evaluate_candidate(found[i], SMALLEST, 0)
     if smallest_at and smallest_at <= now then
       unpark(shard, found[i])
     elseif smallest_at and smallest_at ~= found[i].score then
@@ -96,7 +93,7 @@ end
 
 -- The first candidate in order that can serve; else the obstacle that ends first, if there is one.
 -- Third: whether an account is missing.
-local function search(shard, op)
+local function search(shard, op, common_ramp)
   local best, tries, amounts, exclude = nil, 0, op[3], op[7]
   promote(shard)
   while true do
@@ -108,7 +105,7 @@ local function search(shard, op)
         position = position + 1
       else
         tries = tries + 1
-        local at, smallest_at, obstacle = evaluate_candidate(candidate, amounts)
+        local at, smallest_at, obstacle = evaluate_candidate(candidate, amounts, common_ramp)
         if not at then return nil, nil, true end
         if at <= now then return candidate end
         if smallest_at > now then park(shard, candidate, smallest_at) else position = position + 1 end
@@ -129,7 +126,7 @@ local function search(shard, op)
     if #exclude > 0 and contains(exclude, candidate.name) then
       position = position + 1
     else
-      local at, smallest_at, obstacle = evaluate_candidate(candidate, amounts)
+      local at, smallest_at, obstacle = evaluate_candidate(candidate, amounts, common_ramp)
       if not at then return nil, nil, true end
       if at <= now then return candidate end
       if smallest_at > candidate.score then park(shard, candidate, smallest_at) else position = position + 1 end
@@ -140,7 +137,7 @@ local function search(shard, op)
 end
 
 -- The same among the candidates that the request names.
-local function search_named(shard, op)
+local function search_named(shard, op, common_ramp)
   local only = op[6]
   load_candidates(shard, only)
   local order, seen = {}, {}
@@ -156,7 +153,7 @@ local function search_named(shard, op)
   table.sort(order, function(a, b) return before(a[1], a[2].name, b[1], b[2].name) end)
   local best
   for i = 1, #order do
-    local at, _, obstacle = evaluate_candidate(order[i][2], op[3])
+    local at, _, obstacle = evaluate_candidate(order[i][2], op[3], common_ramp)
     if not at then return nil, nil, true end
     if at <= now then return order[i][2] end
     best = earlier(best, obstacle)
@@ -198,10 +195,11 @@ end
 local function acquire(shard, op, commons)
   local common = common_of(op, commons)
   if not shard or not common then return { 2, 0, '', '' } end
-  local common_at, _, common_obstacle = evaluate(common, op[3], false, 0, now, now, nil)
+  local common_at, _, common_obstacle = evaluate(common, op[3], false, 0, 0, now, now, nil)
+  local common_ramp = ramping and ramp_of(common, 0) or 0
   local candidate, obstacle, missing
-  if #op[6] == 0 then candidate, obstacle, missing = search(shard, op)
-  else candidate, obstacle, missing = search_named(shard, op) end
+  if #op[6] == 0 then candidate, obstacle, missing = search(shard, op, common_ramp)
+  else candidate, obstacle, missing = search_named(shard, op, common_ramp) end
   if missing then return { 2, 0, '', '' } end
   if not candidate and not obstacle then return { 1, FOREVER, '', 'none' } end
   if candidate and common_at <= now then
