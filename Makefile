@@ -3,6 +3,8 @@
 CARGO ?= cargo
 PROFILE := --release
 BIN := target/release
+# Tests are built quickly, and optimised enough to run quickly.
+QUICK := --profile quick
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo test test-answers test-day lint bench clean
@@ -20,20 +22,22 @@ demo: ## Watch a fleet share keys for 75 s; REDIS=1 for two brokers on a private
 	@$(CARGO) build $(PROFILE) --quiet -p keybroker -p keybroker-tests --bins
 	@$(BIN)/demo $(if $(REDIS),--redis) $(ARGS)
 
-test: setup build lint ## Run everything; installs what it needs
-	$(CARGO) test $(PROFILE) --workspace
+test: setup lint ## Run everything; installs what it needs
+	$(CARGO) build $(QUICK) --workspace --bins
+	$(CARGO) test $(QUICK) --workspace
+	$(CARGO) test $(QUICK) -p keybroker-tests --test day
 
 test-answers: ## Play Google's 23 answers through everything and print the table
 	@$(CARGO) build $(PROFILE) --quiet -p keybroker -p keybroker-tests --bins
 	@$(BIN)/answers
 
 test-day: setup ## Let a whole day go by in virtual time, on both days of the year with a change of daylight time
-	$(CARGO) test $(PROFILE) -p keybroker-tests --test day
+	$(CARGO) test $(QUICK) -p keybroker-tests --test day
 
 lint: ## Formatting, lints, documentation, dependencies
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy $(PROFILE) --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(PROFILE) --workspace --no-deps --quiet
+	$(CARGO) clippy $(QUICK) --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(QUICK) --workspace --no-deps --quiet
 	@scripts/check-dependencies
 
 bench: ## Measure against a tonic echo and raw Redis in one run; ARGS="--quick"

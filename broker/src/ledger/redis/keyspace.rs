@@ -5,7 +5,7 @@
 //! | key | kind | holds | lifetime |
 //! |---|---|---|---|
 //! | `kb:{P}:meta` | hash | identity, clock, generation, one field a shard | permanent |
-//! | `kb:{P}:accounts` | hash | a row for each account that has limits or a block | permanent |
+//! | `kb:{P}:accounts` | hash | a row for each account that has limits or a block, and the older entries of full windows | permanent |
 //! | `kb:{P}:leases` | hash | a row for each lease | rows go by `forget` |
 //! | `kb:{P}:forget` | sorted set | leases by the instant they are forgotten | rows go by themselves |
 //! | `kb:{P}:idle` | sorted set | passing accounts by when all they count has ended | rows go by themselves |
