@@ -130,12 +130,11 @@ pub fn settle(
     decision: &Decision,
 ) -> Settle {
     let quota_model = report.lease.quota_model();
-    let spend = spent(catalogue, quota_model, report.usage).or_else(|| is_free(&report.outcome).then_some(0));
     let charge = match decision.charge {
         Charge::Refund => ledger::Charge::Refund,
         Charge::TrueUp => ledger::Charge::TrueUp,
         // What Google said it used is known, also of an answer that broke off.
-        Charge::Keep if report.usage.input_tokens.is_some() || spend.is_some() => ledger::Charge::TrueUp,
+        Charge::Keep if report.usage.input_tokens.is_some() => ledger::Charge::TrueUp,
         Charge::Keep => ledger::Charge::Keep,
     };
     Settle {
@@ -144,7 +143,7 @@ pub fn settle(
         charge,
         input_tokens: report.usage.input_tokens.unwrap_or(-1),
         total_tokens: report.usage.total_tokens.unwrap_or(-1),
-        spend: spend.unwrap_or(-1),
+        spend: spent(catalogue, quota_model, report.usage).unwrap_or(-1),
         clear: decision.signal == Signal::Ok,
         blocks: decision.blocks.iter().map(block).collect(),
         memo: memo(decision),
@@ -152,13 +151,6 @@ pub fn settle(
         learned: learned(pool, quota_model, decision),
         outcome: decision.signal.as_str().to_owned(),
     }
-}
-
-/// Whether the answer costs no money: Google charges nothing for requests that fail with a 400 or 500 error
-/// (<https://ai.google.dev/gemini-api/docs/billing>). Tokens of theirs may count against quotas all the same. Of a
-/// request that took too long nobody knows.
-fn is_free(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::HttpError { status, .. } if (400..=599).contains(status) && ![408, 504].contains(status))
 }
 
 /// What was spent, in millionths of a US dollar, if price and tokens are known.

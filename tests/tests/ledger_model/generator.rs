@@ -123,8 +123,8 @@ fn step(acquires: usize) -> impl Strategy<Value = StepSpec> {
 
 fn edit() -> impl Strategy<Value = Edit> {
     let account = select(vec![
-        "k/key0", "k/key1", "k/none", "q/p0/m1", "q/p1/m1", "p/p0", "b/b0", "w/pool", "c/a", "x/key0",
-        "x/key1",
+        "k/key0", "k/key1", "k/none", "q/p0/m1", "q/p1/m1", "p/p0", "b/b0", "w/pool", "c/a", "m/m1", "m/m1",
+        "x/key0", "x/key1",
     ]);
     let action = select(vec![EditAction::Reset, EditAction::Recover, EditAction::Block, EditAction::Unlearn]);
     (account, action, 0..90_000_i64).prop_map(|(account, action, length)| Edit {

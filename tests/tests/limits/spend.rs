@@ -3,7 +3,7 @@
 use keybroker_proto::v1::AcquireRequest;
 use keybroker_tests::{
     harness::{
-        api::{MODEL, answered, ask, not_sent},
+        api::{MODEL, ask, not_sent},
         refused::{Refused, refused},
         rig::{Backing, Rig},
     },
@@ -17,7 +17,6 @@ on_both_ledgers!(
     money_is_charged_ahead_and_corrected_down_and_up_by_what_was_used,
     the_most_specific_price_counts_and_cached_tokens_cost_less,
     a_request_that_costs_more_than_the_limit_is_told_never,
-    a_request_that_fails_costs_nothing_and_one_that_took_too_long_may_have,
 );
 
 const PRICES: &str = r#"
@@ -87,15 +86,4 @@ async fn a_request_that_costs_more_than_the_limit_is_told_never(backing: Backing
     assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "REQUEST_EXCEEDS_LIMIT"));
     assert_eq!(subject, SUBJECT);
     assert!(description.contains(LIMIT), "{description}");
-}
-
-async fn a_request_that_fails_costs_nothing_and_one_that_took_too_long_may_have(backing: Backing) {
-    let rig = Rig::start(backing, PRICES).await;
-    let spent = async || limit_of(&rig.api, "", SUBJECT, LIMIT).await.used;
-    for (status, costs) in [(400, 0), (500, 0), (504, 20)] {
-        let lease = leases(&rig.api, &tokens("alpha", 20, 0), 1).await.remove(0);
-        let before = spent().await;
-        rig.api.report(answered(&lease.lease_id, status, "{}")).await.unwrap();
-        assert_eq!(spent().await, before - 20 + costs, "after a {status}");
-    }
 }
