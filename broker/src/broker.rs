@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, RwLock},
+    time::Duration,
 };
 
 use tokio::sync::{Mutex, watch};
@@ -165,6 +166,11 @@ impl Broker {
     /// From now on nothing more is leased; reports are still taken.
     pub fn drain(&self) {
         self.draining.send_replace(true);
+    }
+
+    /// Tells hooks what they were not told yet, for at most `grace`.
+    pub async fn finish_hooks(&self, grace: Duration) {
+        self.hooks.close(grace).await;
     }
 
     /// Whether it is draining.

@@ -6,7 +6,11 @@ use keybroker_proto::{
     FILE_DESCRIPTOR_SET,
     v1::{admin_server::AdminServer, key_broker_server::KeyBrokerServer},
 };
-use tokio::{net::TcpListener, sync::watch, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 use tonic::transport::{Server, server::TcpIncoming};
 
 use crate::{
@@ -26,8 +30,8 @@ pub struct Listeners {
     pub http: TcpListener,
 }
 
-/// Serves a broker of the fleet until `stop` resolves; then leases nothing more, lets calls under way finish and
-/// returns, at the latest after `grace`.
+/// Serves a broker of the fleet until `stop` resolves; then leases nothing more, lets calls under way finish, tells
+/// hooks what happened until then and returns, at the latest after `grace`.
 ///
 /// # Errors
 /// If a server fails.
@@ -76,7 +80,10 @@ pub async fn run(
     broker.drain();
     health.set_not_serving::<KeyBrokerServer<KeyBrokerService>>().await;
     stopping.send_replace(true);
-    match timeout(grace, servers).await {
+    let ends_at = Instant::now() + grace;
+    let ended = timeout_at(ends_at, servers).await;
+    broker.finish_hooks(ends_at.saturating_duration_since(Instant::now())).await;
+    match ended {
         Ok(ended) => ended.map(|_| ()),
         Err(_) => {
             tracing::warn!("the grace ended with calls still under way");

@@ -91,6 +91,26 @@ async fn a_local_program_is_told_that_a_pool_is_exhausted() {
     );
 }
 
+// The client hangs up while this test waits for the broker's end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_stopped_tells_its_hooks_first_what_happened() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("told");
+    let hook = format!(
+        "[[hooks]]\nname = \"slow\"\nevents = [\"cooldown_begun\"]\ncommand = [\"/bin/sh\", \"-c\", \"sleep 2; cat > {}\"]\n",
+        file.display()
+    );
+    let mut rig = Rig::start(Backing::Embedded, &(config(1) + &hook)).await;
+    hit_a_limit(&rig.api, &[]).await;
+    rig.logs("cools down").await;
+    let broker = rig.broker.process();
+    broker.signal("TERM").unwrap();
+    let status = broker.wait(Duration::from_secs(30)).unwrap();
+    assert!(status.success(), "{status}");
+    let told: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    assert_eq!(told["kind"], "cooldown_begun");
+}
+
 #[tokio::test]
 async fn a_suspended_key_comes_back_by_itself_and_both_are_told() {
     let (endpoint, key) = (Endpoint::start().await, "test-key-hooks-0000");

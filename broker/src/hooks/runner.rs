@@ -87,7 +87,7 @@ impl Hooks {
     }
 
     /// Takes no new events and finishes what is queued, for at most `grace`.
-    pub async fn close(self, grace: Duration) {
+    pub async fn close(&self, grace: Duration) {
         self.closing.send_replace(true);
         let mut tasks =
             std::mem::take(&mut *self.shared.tasks.lock().expect("no holder of this lock panics"));
