@@ -72,6 +72,17 @@ fn a_redis_that_is_too_old_is_named_with_its_version_and_the_one_that_is_needed(
 }
 
 #[test]
+fn a_redis_that_may_drop_what_is_counted_is_refused_with_the_policy_it_needs() {
+    for policy in ["allkeys-lru", "volatile-ttl"] {
+        let server =
+            RedisServer::start_with(None, &["--maxmemory-policy", policy]).expect("redis-server starts");
+        let text = refused(&server.url());
+        let last = last_line(&text);
+        assert!(last.contains(policy) && last.contains("maxmemory-policy noeviction"), "{text}");
+    }
+}
+
+#[test]
 fn a_redis_url_that_is_none_is_refused_at_once_with_the_setting_to_correct() {
     for url in [
         "not a url",

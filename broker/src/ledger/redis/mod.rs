@@ -51,16 +51,13 @@ impl RedisLedger {
         Self { batch: Script::new(code.to_owned()), ..self }
     }
 
-    /// Connects, and checks what cannot be repaired by waiting: password and version.
+    /// Connects, and checks what cannot be repaired by waiting: password, version, and that nothing is evicted.
     ///
     /// # Errors
     /// [`LedgerError::Unavailable`] if Redis does not answer, [`LedgerError::Unusable`] if it
     /// answers and cannot be used.
     pub async fn check(&self) -> Result<(), LedgerError> {
-        let info: String =
-            self.call(async |mut line| redis::cmd("INFO").arg("server").query_async(&mut line).await).await?;
-        let version =
-            info.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or("unknown").trim();
+        let version = self.info("server", "redis_version:").await?.unwrap_or_else(|| "unknown".to_owned());
         let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
         let found = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
         if found < OLDEST_VERSION {
@@ -68,7 +65,21 @@ impl RedisLedger {
             let text = format!("Redis is version {version}; keybroker needs {major}.{minor} or newer");
             return Err(LedgerError::Unusable(text));
         }
-        Ok(())
+        // A count that Redis drops to make room is quota that is spent twice.
+        match self.info("memory", "maxmemory_policy:").await? {
+            Some(policy) if policy != "noeviction" => Err(LedgerError::Unusable(format!(
+                "Redis has the maxmemory-policy {policy}, by which it may drop counts and leases when memory is short; \
+                 set maxmemory-policy noeviction, or use a Redis that is not a cache"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// The value of a line of a section of INFO; none if there is no such line.
+    async fn info(&self, section: &str, name: &str) -> Result<Option<String>, LedgerError> {
+        let info: String =
+            self.call(async |mut line| redis::cmd("INFO").arg(section).query_async(&mut line).await).await?;
+        Ok(info.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned()))
     }
 
     async fn call<T>(
