@@ -95,8 +95,8 @@ pub struct ServeArgs {
     /// Listen for HTTP (/healthz, /readyz) on this address
     #[arg(long, env = "KEYBROKER_HTTP_ADDR", default_value = "127.0.0.1:8080", value_name = "ADDR")]
     pub http_addr: SocketAddr,
-    /// Keep the ledger in this Redis, shared by any number of brokers; without it the ledger is
-    /// embedded, for this broker alone
+    /// Keep the ledger in this Redis (6.2 or newer, maxmemory-policy noeviction), shared by any number
+    /// of brokers; without it the ledger is embedded, for this broker alone
     #[arg(long, env = "KEYBROKER_REDIS_URL", value_name = "URL", hide_env_values = true)]
     pub redis_url: Option<String>,
     /// Keep the embedded ledger in this folder [default: ~/.local/state/keybroker]

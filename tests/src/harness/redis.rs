@@ -68,7 +68,15 @@ impl RedisServer {
         if !answers || !process.is_running() {
             return Err(io::Error::other("redis-server does not answer"));
         }
-        Ok(Self { process, port, folder, password: password.map(str::to_owned) })
+        let server = Self { process, port, folder, password: password.map(str::to_owned) };
+        // The server of another test may have taken the port, and answer while this one is about to end.
+        let info: redis::RedisResult<String> =
+            server.connect().and_then(|mut line| redis::cmd("INFO").arg("server").query(&mut line));
+        let own = format!("process_id:{}", server.process.id());
+        if !info.is_ok_and(|info| info.lines().any(|line| line == own)) {
+            return Err(io::Error::other("another redis-server has the port"));
+        }
+        Ok(server)
     }
 
     /// The port on loopback.
