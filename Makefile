@@ -25,7 +25,7 @@ demo: ## Watch a fleet share keys for 75 s; REDIS=1 for two brokers on a private
 test: setup lint ## Run everything; installs what it needs
 	$(CARGO) build $(QUICK) --workspace --bins
 	$(CARGO) test $(QUICK) --workspace
-	$(CARGO) test $(QUICK) -p keybroker-tests --test day
+	@$(MAKE) --no-print-directory test-day
 
 test-answers: ## Play Google's 23 answers through everything and print the table
 	@$(CARGO) build $(PROFILE) --quiet -p keybroker -p keybroker-tests --bins

@@ -69,15 +69,7 @@ fn agree(cases: u32, bench: &Bench) {
 #[test]
 fn a_fixed_window_in_lua_is_found_to_disagree() {
     let bench = Bench::new(&[(RIGHT, FIXED)]);
-    bench
-        .run(
-            SEQUENCES,
-            false,
-            |_, specified, observed| {
-                if specified == observed { Ok(()) } else { Err("they differ".to_owned()) }
-            },
-        )
-        .expect_err("a fixed window gives other answers");
+    bench.run(SEQUENCES, false, same).expect_err("a fixed window gives other answers");
 }
 
 /// Rules of which a wrong variant must be found by the scenarios, so that they are seen to reach it.
@@ -114,13 +106,7 @@ const VARIANTS: [(&str, &str, &str); 15] = [
 #[test]
 fn wrong_variants_in_lua_are_found_to_disagree() {
     for (rule, from, to) in VARIANTS {
-        let found = Bench::new(&[APART[0], APART[1], (from, to)]).run(
-            cases(SEQUENCES),
-            false,
-            |_, specified, observed| {
-                if specified == observed { Ok(()) } else { Err("they differ".to_owned()) }
-            },
-        );
+        let found = Bench::new(&[APART[0], APART[1], (from, to)]).run(cases(SEQUENCES), false, same);
         assert!(found.is_err(), "no scenario reaches {rule}");
     }
 }
@@ -238,6 +224,10 @@ fn entries_that_lua_keeps_apart_leave_no_field_behind_when_they_end() {
     let of_accounts = fields("one", vec![step(1_000)]);
     assert_eq!(fields("full", filling.clone()), of_accounts + 1);
     assert_eq!(fields("ended", [filling, vec![step(200_000)]].concat()), of_accounts);
+}
+
+fn same(_: &Scenario, specified: &[Step], observed: &[Step]) -> Result<(), String> {
+    if specified == observed { Ok(()) } else { Err("they differ".to_owned()) }
 }
 
 fn one_request() -> Acquire {

@@ -7,7 +7,7 @@ use keybroker_client::{
     AcquireOptions, Action, GeminiError, SettleState, Signal, gemini::types::GenerateContentRequest,
 };
 use keybroker_proto::v1::{
-    AcquireRequest, Constraints, Lease, SettleState as WireState, advice::Action as WireAction,
+    AcquireRequest, Constraints, Cooldown, Lease, SettleState as WireState, advice::Action as WireAction,
 };
 
 use super::{
@@ -163,7 +163,11 @@ async fn a_success_closes_the_breaker(backing: Backing) {
     let client = stage.client(3).build().expect("the settings are good");
     let asked = futures_util::future::join_all((0..10).map(|_| client.ask(MODEL, QUESTION))).await;
     assert!(asked.iter().all(Result::is_ok), "{asked:?}");
-    let closed = async || stage.cooldowns().await.iter().all(|cooldown| cooldown.ramp_until.is_some());
+    let closed = async || {
+        let cooldowns = stage.cooldowns().await;
+        let is_ramp = |cooldown: &Cooldown| cooldown.ramp_until.is_some() && !cooldown.probing;
+        cooldowns.len() == 1 && cooldowns.iter().all(is_ramp)
+    };
     assert!(closed().await, "a success closes it: what is left of it is a ramp");
     stage.go_wrong(FaultRule::always(overloaded).times(2));
     for _ in 0..2 {

@@ -125,11 +125,7 @@ impl Restored {
     /// Takes in a row of the journal that no checkpoint has folded into the tables: the next one must.
     pub(super) fn unfolded_row(&mut self, row: Row) {
         match &row {
-            Row::Account(id, Some(_)) => {
-                let slot = self.kernel.slot_of(id);
-                self.unfolded.accounts.insert(slot);
-            }
-            Row::Counts(id, _) => {
+            Row::Account(id, Some(_)) | Row::Counts(id, _) => {
                 let slot = self.kernel.slot_of(id);
                 self.unfolded.accounts.insert(slot);
             }
