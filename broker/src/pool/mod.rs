@@ -1,6 +1,7 @@
 //! A pool at work: leases, reports and renewals in the terms of the catalogue, kept by the ledger.
 
 pub mod accounts;
+mod ask;
 mod capacity;
 mod committer;
 mod constraints;
@@ -28,12 +29,13 @@ use crate::{
     events::Events,
     lease_id::{LeaseId, LeaseNames},
     ledger::{
-        Acquire, AcquireState, Acquired, Amounts, CommonSpec, Edit, EditAction, Ledger, LedgerError, Millis,
-        Opened, Renew, RenewState, ShardSpec, USAGE_MARK, account::Account,
+        CommonSpec, Edit, EditAction, Ledger, LedgerError, Millis, Opened, Renew, RenewState, ShardSpec,
+        account::Account,
     },
     secret::Secret,
 };
-use accounts::{commons, consumer_common, keys_behind, shard_name, shard_spec};
+use accounts::{keys_behind, shard_name, shard_spec};
+use ask::{Denied, Request};
 use capacity::{Capacity, EarlyReturns};
 use committer::{CommitError, Committer};
 pub use errors::{AcquireError, Refusal, RefusalReason, RenewError};
@@ -145,43 +147,6 @@ pub struct Grant {
     pub permits: i64,
     /// Whether it exceeds the soft plan of its consumer.
     pub over_plan: bool,
-}
-
-/// What the ledger is asked for.
-struct Request {
-    op: Acquire,
-    /// The accounts that are charged beside those of a key, such as the consumer's.
-    commons: Vec<Arc<CommonSpec>>,
-}
-
-/// What the ledger answered.
-struct Asked {
-    lease: String,
-    commons: Vec<Arc<CommonSpec>>,
-    answer: Acquired,
-    now: Millis,
-}
-
-/// Why the ledger gave no lease to one who asked.
-#[derive(Debug)]
-enum Denied {
-    /// It cannot be given now, or never.
-    Refused {
-        /// The refusal.
-        refusal: Refusal,
-        /// The account that refused.
-        account: String,
-        /// Whether that is one charged beside those of a key.
-        shared: bool,
-    },
-    /// There is no answer, or the request cannot be made.
-    Failed(AcquireError),
-}
-
-impl From<AcquireError> for Denied {
-    fn from(error: AcquireError) -> Self {
-        Self::Failed(error)
-    }
 }
 
 impl Pool {
@@ -337,103 +302,6 @@ impl Pool {
             answer = queue.wait(arrival, wish, Need::of(&op, &commons), told) => answer,
             () = drained => Err(AcquireError::ShuttingDown),
         }
-    }
-
-    /// Asks the ledger once, after the caller waited for so long, and without the keys that are kept
-    /// for others.
-    async fn ask(&self, wish: &Wish, kept: &[String], waited: Duration) -> Result<Grant, Denied> {
-        let shard = self.shard(&wish.quota_model, wish.tier).await?;
-        self.ask_of(&shard, wish, kept, waited).await
-    }
-
-    /// The same of a shard that was in the ledger a moment ago.
-    async fn ask_of(
-        &self,
-        shard: &Arc<str>,
-        wish: &Wish,
-        kept: &[String],
-        waited: Duration,
-    ) -> Result<Grant, Denied> {
-        let mut asked = self.ask_once(shard, wish, kept).await?;
-        if asked.answer.0 == AcquireState::Missing {
-            self.apply(shard, &wish.quota_model, wish.tier).await?;
-            asked = self.ask_once(shard, wish, kept).await?;
-        }
-        let Asked { lease, commons, answer, now } = asked;
-        match answer.0 {
-            AcquireState::Granted => {
-                let (key, project) = self.keys.get(&answer.2).ok_or(AcquireError::ForeignKey)?;
-                let id = LeaseId { pool: &self.config.name, shard, unique: &lease };
-                Ok(Grant {
-                    lease_id: id.to_string(),
-                    key: key.clone(),
-                    project: project.id.clone(),
-                    quota_model: wish.quota_model.clone(),
-                    // The grant came after the waiting, and so did the time to send within.
-                    send_within: waited + self.config.send_within,
-                    expires_at: answer.1,
-                    expires_in: duration(answer.1 - now),
-                    permits: wish.permits,
-                    over_plan: !answer.3.is_empty(),
-                })
-            }
-            AcquireState::Refused => {
-                self.watch.refused(&wish.quota_model);
-                let shared = commons.iter().any(|common| common.id == answer.2);
-                let mut refusal = Refusal::of(&self.config, &answer, now);
-                if refusal.leaves_no_key() && kept.is_empty() {
-                    refusal.message = self.no_key_for(wish);
-                }
-                Err(Denied::Refused { refusal, account: answer.2, shared })
-            }
-            AcquireState::Missing => Err(AcquireError::ShardLost.into()),
-        }
-    }
-
-    async fn ask_once(&self, shard: &Arc<str>, wish: &Wish, kept: &[String]) -> Result<Asked, Denied> {
-        let Request { mut op, commons } = self.request(wish)?;
-        op.exclude.extend_from_slice(kept);
-        self.early.learn_common(&commons);
-        let lease = op.lease.clone();
-        let asking = self.committer.acquire(shard.clone(), op, commons.clone());
-        let (answer, now) = asking.await.map_err(|error| self.failed(error))?;
-        Ok(Asked { lease, commons, answer, now })
-    }
-
-    /// What the ledger is asked for, but for its places in the batch.
-    fn request(&self, wish: &Wish) -> Result<Request, AcquireError> {
-        let catalogue = self.catalogue();
-        let price = catalogue.price_of(&wish.quota_model);
-        let (input, output) = (wish.input_tokens, wish.output_tokens);
-        let spend = price.map_or(0, |price| price.spend(input.unsigned_abs(), 0, output.unsigned_abs()));
-        let op = Acquire {
-            lease: self.names.next(),
-            shard: 0,
-            amounts: Amounts {
-                permits: wish.permits,
-                input,
-                total: input + output,
-                spend: i64::try_from(spend).unwrap_or(i64::MAX),
-            },
-            ttl: millis(wish.ttl.unwrap_or(self.config.lease_ttl)),
-            send_within: millis(self.config.send_within),
-            only: self.only(wish)?,
-            exclude: self.excluded(wish),
-            common: Vec::new(),
-            usage: format!("{}{USAGE_MARK}{}", wish.consumer, wish.quota_model),
-            note: wish.note.clone(),
-        };
-        let known =
-            self.models.read().expect("no holder of this lock panics").get(&wish.quota_model).cloned();
-        let generation = self.opened.generation;
-        let mut commons = known.unwrap_or_else(|| self.commons(&wish.quota_model));
-        let plan = catalogue.plan_of(&wish.consumer);
-        commons.extend(plan.and_then(|plan| consumer_common(&wish.consumer, plan, generation)).map(Arc::new));
-        Ok(Request { op, commons })
-    }
-
-    fn commons(&self, quota_model: &str) -> Vec<Arc<CommonSpec>> {
-        commons(&self.config, quota_model, self.opened.generation).into_iter().map(Arc::new).collect()
     }
 
     /// Gives back a lease that never left the broker.
