@@ -5,7 +5,10 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::operate::{AuditArgs, KeysArgs, PoolsArgs, ResetArgs, UsageArgs};
+use crate::{
+    ledger::redis::Durability,
+    operate::{AuditArgs, KeysArgs, PoolsArgs, ResetArgs, UsageArgs},
+};
 
 /// Leases Gemini API keys to a fleet of workers that share one quota exactly.
 #[derive(Debug, Parser)]
@@ -97,8 +100,24 @@ pub struct ServeArgs {
     pub http_addr: SocketAddr,
     /// Keep the ledger in this Redis (6.2 or newer, maxmemory-policy noeviction), shared by any number
     /// of brokers; without it the ledger is embedded, for this broker alone
+    ///
+    /// Write redis://host:6379, redis-sentinel://host1:26379,host2:26379#mymaster or
+    /// redis-cluster://host1:6379,host2:6379; user and password before the hosts as in redis://user:password@host;
+    /// rediss, rediss-sentinel and rediss-cluster for TLS
     #[arg(long, env = "KEYBROKER_REDIS_URL", value_name = "URL", hide_env_values = true)]
     pub redis_url: Option<String>,
+    /// Who signed the certificates of Redis, in PEM form [default: the authorities of the system]
+    #[arg(long, env = "KEYBROKER_REDIS_CA", value_name = "FILE", requires = "redis_url")]
+    pub redis_ca: Option<PathBuf>,
+    /// The certificate that is shown to Redis, in PEM form
+    #[arg(long, env = "KEYBROKER_REDIS_CERT", value_name = "FILE", requires = "redis_key")]
+    pub redis_cert: Option<PathBuf>,
+    /// The private key of that certificate
+    #[arg(long, env = "KEYBROKER_REDIS_KEY", value_name = "FILE", requires = "redis_cert")]
+    pub redis_key: Option<PathBuf>,
+    /// What a ledger on Redis is sure of before it hands a lease out
+    #[arg(long, env = "KEYBROKER_DURABILITY", default_value = "strict", value_name = "MODE")]
+    pub durability: Durability,
     /// Keep the embedded ledger in this folder [default: ~/.local/state/keybroker]
     #[arg(long, env = "KEYBROKER_DATA_DIR", value_name = "DIR", conflicts_with = "redis_url")]
     pub data_dir: Option<PathBuf>,

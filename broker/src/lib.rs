@@ -16,6 +16,7 @@ pub mod ledger;
 pub mod operate;
 pub mod pool;
 pub mod prober;
+pub mod redis_servers;
 pub mod registry;
 pub mod reload;
 pub mod secret;

@@ -20,6 +20,7 @@ use crate::{
         embedded::{EmbeddedLedger, Reach},
         redis::RedisLedger,
     },
+    redis_servers::{BadRedisUrl, Servers, Target, TlsFiles},
     registry::{Registry, RegistryError, embedded::EmbeddedRegistry, redis::RedisRegistry, seal::MasterKeys},
     reload,
     server::{self, Listeners},
@@ -27,12 +28,19 @@ use crate::{
 
 /// How long a call to Redis may take.
 const REDIS_DEADLINE: Duration = Duration::from_secs(2);
+/// How long it may take to tell the ledger that this broker ends.
+const LEAVE_WITHIN: Duration = Duration::from_millis(500);
 /// How long Redis may take to come up at the start.
 const REDIS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs a broker.
 pub fn serve(args: &ServeArgs) -> ExitCode {
-    let Err(failure) = try_serve(args) else { return ExitCode::SUCCESS };
+    serve_altered(args, |ledger| ledger)
+}
+
+/// Runs a broker whose ledger on Redis is altered: so tests are tested with rules that are known to be bad.
+pub fn serve_altered(args: &ServeArgs, alter: fn(RedisLedger) -> RedisLedger) -> ExitCode {
+    let Err(failure) = try_serve(args, alter) else { return ExitCode::SUCCESS };
     // Standard error may be closed; there is nowhere else to say it.
     let _ = writeln!(std::io::stderr(), "keybroker: {}", failure.text);
     ExitCode::from(failure.code)
@@ -53,14 +61,14 @@ impl Failure {
     }
 }
 
-fn try_serve(args: &ServeArgs) -> Result<(), Failure> {
+fn try_serve(args: &ServeArgs, alter: fn(RedisLedger) -> RedisLedger) -> Result<(), Failure> {
     start_logging(args)?;
     let loaded = config::load(&Sources::of_process(args.config.config.clone())).map_err(Failure::usage)?;
     let master_keys = MasterKeys::read(Sources::of_process(None).env).map_err(Failure::usage)?;
     let seen = reload::stamps(&loaded.files);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::failed)?;
-    let outcome = runtime.block_on(run(args, loaded, master_keys, seen));
+    let outcome = runtime.block_on(run(args, alter, loaded, master_keys, seen));
     // What is still waiting for Redis would hold the process up.
     runtime.shutdown_timeout(Duration::from_millis(100));
     outcome
@@ -68,6 +76,7 @@ fn try_serve(args: &ServeArgs) -> Result<(), Failure> {
 
 async fn run(
     args: &ServeArgs,
+    alter: fn(RedisLedger) -> RedisLedger,
     loaded: Loaded,
     master_keys: Option<MasterKeys>,
     seen: reload::Stamps,
@@ -76,7 +85,7 @@ async fn run(
         grpc: bind(args.grpc_addr, "--grpc-addr or KEYBROKER_GRPC_ADDR").await?,
         http: bind(args.http_addr, "--http-addr or KEYBROKER_HTTP_ADDR").await?,
     };
-    let ledger = open_ledger(args).await.map_err(Failure::failed)?;
+    let ledger = open_ledger(args, alter).await.map_err(Failure::failed)?;
     let registry = open_registry(args).map_err(Failure::failed)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -84,7 +93,7 @@ async fn run(
     for line in config::summary(&loaded.catalogue) {
         tracing::info!("{line}");
     }
-    let fleet = Fleet::open(ledger, registry, master_keys, loaded.catalogue).await;
+    let fleet = Fleet::open(ledger.clone(), registry, master_keys, loaded.catalogue).await;
     let fleet = Arc::new(fleet.map_err(Failure::failed)?);
     let _probing = fleet.broker().probe().map_err(Failure::failed)?;
     let grpc = listeners.grpc.local_addr().map_err(Failure::failed)?;
@@ -97,6 +106,9 @@ async fn run(
     reloading.abort();
     following.abort();
     outcome.map_err(Failure::failed)?;
+    if let Ok(Err(error)) = tokio::time::timeout(LEAVE_WITHIN, ledger.leave()).await {
+        tracing::warn!(%error, "the ledger was not told that this broker ends");
+    }
     tracing::info!("stopped");
     Ok(())
 }
@@ -121,9 +133,13 @@ async fn bind(addr: std::net::SocketAddr, setting: &str) -> Result<TcpListener, 
     })
 }
 
-async fn open_ledger(args: &ServeArgs) -> Result<Arc<dyn Ledger>, LedgerError> {
+async fn open_ledger(
+    args: &ServeArgs,
+    alter: fn(RedisLedger) -> RedisLedger,
+) -> Result<Arc<dyn Ledger>, LedgerError> {
     if let Some(url) = &args.redis_url {
-        let ledger = RedisLedger::new(url, REDIS_DEADLINE)?;
+        let servers = redis_servers(args, url).map_err(|error| LedgerError::Unusable(error.to_string()))?;
+        let ledger = alter(RedisLedger::on(servers, args.durability));
         let started = Instant::now();
         loop {
             match ledger.check().await {
@@ -140,7 +156,7 @@ async fn open_ledger(args: &ServeArgs) -> Result<Arc<dyn Ledger>, LedgerError> {
                 Err(other) => return Err(other),
             }
         }
-        tracing::info!("the ledger is on Redis, shared with all brokers there");
+        tracing::info!(durability = ?args.durability, "the ledger is on Redis, shared with all brokers there");
         return Ok(Arc::new(ledger));
     }
     let folder = data_dir(args);
@@ -156,9 +172,21 @@ async fn open_ledger(args: &ServeArgs) -> Result<Arc<dyn Ledger>, LedgerError> {
 /// The registry lies where the ledger does.
 fn open_registry(args: &ServeArgs) -> Result<Arc<dyn Registry>, RegistryError> {
     Ok(match &args.redis_url {
-        Some(url) => Arc::new(RedisRegistry::new(url, REDIS_DEADLINE)?),
+        Some(url) => {
+            let servers =
+                redis_servers(args, url).map_err(|error| RegistryError::Unusable(error.to_string()))?;
+            Arc::new(RedisRegistry::on(servers))
+        }
         None => Arc::new(EmbeddedRegistry::open(&data_dir(args))?),
     })
+}
+
+fn redis_servers(args: &ServeArgs, url: &str) -> Result<Servers, BadRedisUrl> {
+    let files =
+        TlsFiles { ca: args.redis_ca.clone(), cert: args.redis_cert.clone(), key: args.redis_key.clone() };
+    let target =
+        Target::parse(url, &files).map_err(|error| error.of_option("--redis-url or KEYBROKER_REDIS_URL"))?;
+    Ok(Servers::new(target, REDIS_DEADLINE))
 }
 
 fn data_dir(args: &ServeArgs) -> PathBuf {

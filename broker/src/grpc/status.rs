@@ -93,6 +93,15 @@ pub(super) fn of_ledger(error: &LedgerError) -> Status {
             let message = "the ledger cannot be reached; nothing can be leased until it answers";
             status(Code::Unavailable, ErrorReason::LedgerUnavailable, message)
         }
+        LedgerError::Holding { why, retry_after } => {
+            let mut details = details(ErrorReason::LedgerUnavailable, HashMap::new());
+            details.set_retry_info(Some(*retry_after));
+            Status::with_error_details(
+                Code::Unavailable,
+                format!("nothing is leased for now: {why}"),
+                details,
+            )
+        }
         LedgerError::Changed { .. } => {
             let message = "the ledger is not the one this broker opened: its counts are not known, and nothing is \
                            leased; restart the brokers once all quota windows have passed";

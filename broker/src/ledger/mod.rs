@@ -9,12 +9,13 @@ pub mod embedded;
 pub mod kernel;
 pub mod redis;
 pub mod shard;
+pub mod steady;
 #[cfg(test)]
 mod tests;
 pub mod types;
 pub mod window;
 
-use std::{future::Future, pin::Pin};
+use std::{future::Future, pin::Pin, time::Duration};
 
 pub use types::*;
 
@@ -44,6 +45,11 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Whether the ledger answers, for the readiness probe.
     fn ping(&self) -> LedgerFuture<'_, ()>;
+
+    /// Says that this broker ends in order: every lease it granted is in the ledger.
+    fn leave(&self) -> LedgerFuture<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
 /// Why the ledger did not answer.
@@ -59,6 +65,14 @@ pub enum LedgerError {
         expected: String,
         /// What stands there now.
         found: String,
+    },
+    /// Nothing is granted for now, because what was granted before could be spent again.
+    #[error("the ledger holds back: {why}")]
+    Holding {
+        /// Why.
+        why: String,
+        /// When to ask again.
+        retry_after: Duration,
     },
     /// The ledger's clock lies outside of the calendar that the broker sent: one clock is days off.
     #[error("the ledger's clock and this broker's are more than a day apart")]

@@ -9,7 +9,9 @@ use super::{
 };
 use crate::{
     lease_id::LeaseId,
-    ledger::{Acquire, AcquireState, Acquired, Amounts, CommonSpec, Millis, USAGE_MARK},
+    ledger::{
+        Acquire, AcquireState, Acquired, Amounts, CommonSpec, Millis, USAGE_MARK, steady::CLOCK_MARGIN,
+    },
 };
 
 /// What the ledger is asked for.
@@ -127,7 +129,8 @@ impl Pool {
                 spend: i64::try_from(spend).unwrap_or(i64::MAX),
             },
             ttl: millis(wish.ttl.unwrap_or(self.config.lease_ttl)),
-            send_within: millis(self.config.send_within),
+            // The worker is told what is configured; the margin is for a clock that is a little fast.
+            send_within: millis(self.config.send_within) + CLOCK_MARGIN,
             only: self.only(wish)?,
             exclude: self.excluded(wish),
             common: Vec::new(),

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::{RedisLedger, decode, keyspace};
+use super::{Shared, decode, keyspace};
 use crate::ledger::{LedgerError, Millis};
 
 /// How many rows one step of the scan looks at: it bounds how long Redis is busy with it.
@@ -22,25 +22,28 @@ fn held_until(row: &[u8]) -> Result<Option<(String, Millis)>, LedgerError> {
     Ok(candidate.zip(expires_at).map(|(candidate, expires_at)| (candidate.to_owned(), expires_at)))
 }
 
-impl RedisLedger {
+impl Shared {
     pub(super) async fn held(&self, pool: &str, key_id: &str) -> Result<usize, LedgerError> {
         let keys = keyspace::keys(pool, []);
         let (meta, leases) = (&keys[0], &keys[2]);
         let seen: Option<Millis> = self
-            .call(async |mut line| redis::cmd("HGET").arg(meta).arg("now").query_async(&mut line).await)
+            .call(meta, |mut line| async move {
+                redis::cmd("HGET").arg(meta).arg("now").query_async(&mut line.connection).await
+            })
             .await?;
-        let (seconds, micros): (Millis, Millis) =
-            self.call(async |mut line| redis::cmd("TIME").query_async(&mut line).await).await?;
+        let (seconds, micros): (Millis, Millis) = self
+            .call(meta, |mut line| async move { redis::cmd("TIME").query_async(&mut line.connection).await })
+            .await?;
         let now = (seconds * 1000 + micros / 1000).max(seen.unwrap_or(0));
         // A scan may meet a lease twice while the hash grows.
         let mut held = HashSet::new();
         let mut cursor = 0_u64;
         loop {
             let (next, rows): (u64, Vec<(String, Vec<u8>)>) = self
-                .call(async |mut line| {
+                .call(leases, |mut line| async move {
                     let mut scan = redis::cmd("HSCAN");
                     scan.arg(leases).arg(cursor).arg("COUNT").arg(STEP);
-                    scan.query_async(&mut line).await
+                    scan.query_async(&mut line.connection).await
                 })
                 .await?;
             for (lease, row) in rows {

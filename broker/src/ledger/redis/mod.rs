@@ -1,36 +1,64 @@
 //! The ledger on Redis: every operation is one Lua script, so that any number of brokers share
 //! one count.
+//!
+//! Redis may forget what it has acknowledged: when a replica is promoted, or when it is started again with what
+//! was on its disk. So a strict ledger hands nothing out before the replicas have it, serves only the run of a
+//! server that is blessed, and puts back what a server lacks before it blesses it (`keeper.rs`, `lua/recover.lua`).
 
+mod durability;
 mod held;
+mod journal;
+mod keeper;
 pub mod keyspace;
 mod script;
+mod watched;
+mod windows;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
-use deadpool_redis::{Config, Connection, Pool, Runtime};
-use redis::{ErrorKind, RedisError, ServerErrorKind, aio::MultiplexedConnection};
+use redis::{ErrorKind, RedisError};
 use script::Script;
 pub use script::batch_script;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::{sync::Mutex, time::timeout};
 
+pub use self::durability::Durability;
+use self::watched::Watched;
 use super::{
     Batch, CandidateSpec, Inspection, Ledger, LedgerError, LedgerFuture, Millis, Opened, Reply, ShardSpec,
     UsageRow, shard::CLASSES,
 };
+use crate::redis_servers::{CallError, Line, Servers, Target, TlsFiles};
 
 /// The oldest version that has every command the scripts use.
 pub const OLDEST_VERSION: (u32, u32) = (6, 2);
 /// How many candidates or accounts one call applies.
 const PIECE: usize = 500;
+/// By how much the clock may go back and be waited for, in milliseconds; a clock that is set back by more is followed.
+const CLOCK_STANDS: i64 = 10_000;
+/// A broker whose last beat is older than this when a server dies is not waited for, in milliseconds.
+const BROKER_SILENT: i64 = 5_000;
+/// How long a recovery takes at least, so that every broker can come, in milliseconds.
+const RECOVERY_GRACE: i64 = 2_000;
+/// A server that comes back without so much of the latest, in milliseconds, came back with old data.
+const OLD_DATA: i64 = 10_000;
 
 /// A ledger on Redis.
 pub struct RedisLedger {
-    pool: Pool,
+    shared: Arc<Shared>,
+}
+
+/// What the ledger and the tasks that watch over its pools have in common.
+struct Shared {
+    servers: Servers,
     batch: Script,
-    // The connection in use; calls on it are pipelined. It is dropped when it fails.
-    line: Mutex<Option<Connection>>,
-    deadline: Duration,
+    durability: Durability,
+    // The name of this broker among those of the ledger.
+    broker: String,
+    pools: Mutex<HashMap<String, Arc<Watched>>>,
 }
 
 impl RedisLedger {
@@ -39,16 +67,32 @@ impl RedisLedger {
     /// # Errors
     /// If the URL cannot be read.
     pub fn new(url: &str, deadline: Duration) -> Result<Self, LedgerError> {
-        let pool = Config::from_url(url)
-            .create_pool(Some(Runtime::Tokio1))
-            .map_err(|error| LedgerError::Unusable(format!("the Redis URL cannot be used: {error}; correct --redis-url or KEYBROKER_REDIS_URL, such as redis://127.0.0.1:6379")))?;
-        Ok(Self { pool, batch: Script::new(batch_script()), line: Mutex::new(None), deadline })
+        let target = Target::parse(url, &TlsFiles::default())
+            .map_err(|error| LedgerError::Unusable(error.of_option("it").to_string()))?;
+        Ok(Self::on(Servers::new(target, deadline), Durability::Strict))
+    }
+
+    /// The ledger on these servers.
+    #[must_use]
+    pub fn on(servers: Servers, durability: Durability) -> Self {
+        let shared = Shared {
+            servers,
+            batch: Script::new(batch_script()),
+            durability,
+            broker: format!("{:016x}", rand::random::<u64>()),
+            pools: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Runs another text as the batch script, for tests of known-bad variants.
+    ///
+    /// # Panics
+    /// If a pool was opened already.
     #[must_use]
     pub fn with_batch_script(self, code: &str) -> Self {
-        Self { batch: Script::new(code.to_owned()), ..self }
+        let shared = Arc::into_inner(self.shared).expect("no pool is opened yet");
+        Self { shared: Arc::new(Shared { batch: Script::new(code.to_owned()), ..shared }) }
     }
 
     /// Connects, and checks what cannot be repaired by waiting: password, version, and that nothing is evicted.
@@ -57,7 +101,8 @@ impl RedisLedger {
     /// [`LedgerError::Unavailable`] if Redis does not answer, [`LedgerError::Unusable`] if it
     /// answers and cannot be used.
     pub async fn check(&self) -> Result<(), LedgerError> {
-        let version = self.info("server", "redis_version:").await?.unwrap_or_else(|| "unknown".to_owned());
+        let line = self.shared.servers.line(PROBE_KEY).await.map_err(of_call)?;
+        let version = &line.server.version;
         let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
         let found = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
         if found < OLDEST_VERSION {
@@ -66,90 +111,60 @@ impl RedisLedger {
             return Err(LedgerError::Unusable(text));
         }
         // A count that Redis drops to make room is quota that is spent twice.
-        match self.info("memory", "maxmemory_policy:").await? {
-            Some(policy) if policy != "noeviction" => Err(LedgerError::Unusable(format!(
+        match line.server.maxmemory_policy.as_str() {
+            "" | "noeviction" => Ok(()),
+            policy => Err(LedgerError::Unusable(format!(
                 "Redis has the maxmemory-policy {policy}, by which it may drop counts and leases when memory is short; \
                  set maxmemory-policy noeviction, or use a Redis that is not a cache"
             ))),
-            _ => Ok(()),
         }
     }
+}
 
-    /// The value of a line of a section of INFO; none if there is no such line.
-    async fn info(&self, section: &str, name: &str) -> Result<Option<String>, LedgerError> {
-        let info: String =
-            self.call(async |mut line| redis::cmd("INFO").arg(section).query_async(&mut line).await).await?;
-        Ok(info.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned()))
-    }
+/// A key of no pool, by which it is found whether Redis answers at all.
+const PROBE_KEY: &str = "kb:{default}:meta";
 
-    async fn call<T>(
+impl Shared {
+    async fn call<T, F: Future<Output = Result<T, RedisError>>>(
         &self,
-        ask: impl AsyncFnOnce(MultiplexedConnection) -> Result<T, RedisError>,
+        key: &str,
+        ask: impl Fn(Line) -> F,
     ) -> Result<T, LedgerError> {
-        let answer = timeout(self.deadline, async {
-            let line = self.line().await?;
-            ask(line).await.map_err(unreachable_or_unusable)
-        })
-        .await
-        .unwrap_or_else(|_| Err(LedgerError::Unavailable(format!("no answer in {:?}", self.deadline))));
-        if let Err(LedgerError::Unavailable(_)) = answer {
-            // A connection that failed once is not trusted again; the next call makes a new one.
-            if let Some(line) = self.line.lock().await.take() {
-                drop(Connection::take(line));
-            }
-        }
-        answer
+        self.servers.call(key, ask).await.map_err(of_call)
     }
 
-    async fn line(&self) -> Result<MultiplexedConnection, LedgerError> {
-        let mut line = self.line.lock().await;
-        if line.is_none() {
-            let fresh = self.pool.get().await.map_err(|error| match error {
-                deadpool_redis::PoolError::Backend(error) => unreachable_or_unusable(error),
-                other => LedgerError::Unavailable(other.to_string()),
-            })?;
-            *line = Some(fresh);
-        }
-        let mut line = (**line.as_ref().expect("it was just put there")).clone();
-        // The client has a limit of its own, which is shorter than some deadlines.
-        line.set_response_timeout(self.deadline);
-        Ok(line)
-    }
-
-    /// Runs a script by its hash, and by its text if Redis does not know it: then nothing ran, so
-    /// asking again repeats nothing.
+    /// Runs a script.
     async fn run<T: redis::FromRedisValue>(
         &self,
         script: &Script,
         keys: &[String],
         arguments: &[&[u8]],
     ) -> Result<T, LedgerError> {
-        let command = |name: &str, body: &str| {
-            let mut command = redis::cmd(name);
-            command.arg(body).arg(keys.len()).arg(keys);
-            arguments.iter().for_each(|argument| {
-                command.arg(*argument);
-            });
-            command
-        };
-        self.call(async |mut line| match command("EVALSHA", &script.hash).query_async(&mut line).await {
-            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                command("EVAL", &script.code).query_async(&mut line).await
-            }
-            answer => answer,
-        })
-        .await
+        let ask = |mut line: Line| async move { script.run(&mut line.connection, keys, arguments).await };
+        self.call(&keys[0], ask).await
     }
 
-    async fn open(&self, pool: &str, digest: &str) -> Result<Opened, LedgerError> {
+    async fn open(self: &Arc<Self>, pool: &str, digest: &str) -> Result<Opened, LedgerError> {
         let id = format!("{:016x}", rand::random::<u64>());
         let keys = keyspace::keys(pool, []);
-        let (ledger_id, generation) =
-            self.run(&script::OPEN, &keys[..1], &[id.as_bytes(), digest.as_bytes()]).await?;
+        let keys = &keys[..1];
+        let id = id.as_bytes();
+        let ask = |mut line: Line| async move {
+            let replicas = line.server.replicas.to_string();
+            let arguments = [id, digest.as_bytes(), line.server.run.as_bytes(), replicas.as_bytes()];
+            script::OPEN.run(&mut line.connection, keys, &arguments).await
+        };
+        let (ledger_id, generation): (String, i64) = self.call(&keys[0], ask).await?;
+        if self.durability == Durability::Strict {
+            self.watch_over(pool, &ledger_id);
+        }
         Ok(Opened { ledger_id, generation })
     }
 
     async fn apply(&self, pool: &str, ledger_id: &str, spec: &ShardSpec) -> Result<(), LedgerError> {
+        if let Some(watched) = self.watched(pool) {
+            watched.learn(spec);
+        }
         let keys = keyspace::keys(pool, [spec.shard.as_str()]);
         let pieces = spec.accounts.len().max(spec.candidates.len()).div_ceil(PIECE).max(1);
         for piece in 0..pieces {
@@ -176,11 +191,45 @@ impl RedisLedger {
         let mut keys = keyspace::keys(pool, batch.shards.iter().map(String::as_str));
         keys.extend(batch.day_ends.iter().map(|day_end| keyspace::usage(pool, *day_end)));
         let input = encode(batch)?;
-        let reply: Vec<u8> = self
-            .run(&self.batch, &keys, &[&input])
-            .await
-            .map_err(|error| changed(error, &batch.ledger_id))?;
-        decode(&reply)
+        let watched = self.watched(pool);
+        if let Some(watched) = &watched {
+            watched.admit(batch)?;
+        }
+        let acks = watched.as_ref().map(|watched| watched.acks());
+        let asked = Instant::now();
+        let (keys, input) = (keys.as_slice(), input.as_slice());
+        let ask = |mut line: Line| async move {
+            let run = if acks.is_some() { line.server.run.as_bytes() } else { b"" };
+            let (connection, time) = (&mut line.connection, self.ack_time());
+            let ran = self.batch.run_and_wait(connection, keys, &[input, run], acks, time).await?;
+            Ok((ran, line.address))
+        };
+        let answer: Result<((Vec<u8>, i64), i64, _), _> = match self.call(&keys[0], ask).await {
+            Ok((((reply, acks), acknowledged), address)) => Ok(((reply, acks), acknowledged, address)),
+            Err(error) => Err(changed(error, &batch.ledger_id)),
+        };
+        let Some(watched) = watched else { return decode(&answer?.0.0) };
+        match answer {
+            Ok(((reply, acks), acknowledged, address)) => {
+                let reply: Reply = decode(&reply)?;
+                if acknowledged < acks {
+                    // Who is not heard by its replicas may not be the primary any more.
+                    self.servers.distrust(&address);
+                }
+                watched.executed(batch, &reply, (acks, acknowledged), (asked, Instant::now()))?;
+                Ok(reply)
+            }
+            Err(error) => Err(watched.failed(error)),
+        }
+    }
+
+    /// How long replicas may take to acknowledge.
+    fn ack_time(&self) -> Duration {
+        self.servers.deadline() / 2
+    }
+
+    fn watched(&self, pool: &str) -> Option<Arc<Watched>> {
+        self.pools.lock().expect("no holder of this lock panics").get(pool).cloned()
     }
 
     async fn inspect(
@@ -209,14 +258,10 @@ impl RedisLedger {
             let mut rows: BTreeMap<String, Vec<u8>> = BTreeMap::new();
             loop {
                 let (next, part): (u64, Vec<(String, Vec<u8>)>) = self
-                    .call(async |mut line| {
-                        redis::cmd("HSCAN")
-                            .arg(&key)
-                            .arg(cursor)
-                            .arg("COUNT")
-                            .arg(1000)
-                            .query_async(&mut line)
-                            .await
+                    .call(&key, |mut line| {
+                        let mut scan = redis::cmd("HSCAN");
+                        scan.arg(&key).arg(cursor).arg("COUNT").arg(1000);
+                        async move { scan.query_async(&mut line.connection).await }
                     })
                     .await?;
                 rows.extend(part);
@@ -231,7 +276,9 @@ impl RedisLedger {
         }
         Ok(found)
     }
+}
 
+impl RedisLedger {
     /// Reads accounts at an instant that a test drives.
     ///
     /// # Errors
@@ -242,37 +289,42 @@ impl RedisLedger {
         clock: Millis,
         accounts: &[String],
     ) -> Result<Inspection, LedgerError> {
-        self.inspect(pool, clock, accounts).await
+        self.shared.inspect(pool, clock, accounts).await
     }
 }
 
 impl Ledger for RedisLedger {
     fn open<'a>(&'a self, pool: &'a str, digest: &'a str) -> LedgerFuture<'a, Opened> {
-        Box::pin(Self::open(self, pool, digest))
+        Box::pin(self.shared.open(pool, digest))
     }
 
     fn apply<'a>(&'a self, pool: &'a str, ledger_id: &'a str, spec: &'a ShardSpec) -> LedgerFuture<'a, ()> {
-        Box::pin(Self::apply(self, pool, ledger_id, spec))
+        Box::pin(self.shared.apply(pool, ledger_id, spec))
     }
 
     fn execute<'a>(&'a self, pool: &'a str, batch: &'a Batch) -> LedgerFuture<'a, Reply> {
-        Box::pin(Self::execute(self, pool, batch))
+        Box::pin(self.shared.execute(pool, batch))
     }
 
     fn inspect<'a>(&'a self, pool: &'a str, accounts: &'a [String]) -> LedgerFuture<'a, Inspection> {
-        Box::pin(Self::inspect(self, pool, 0, accounts))
+        Box::pin(self.shared.inspect(pool, 0, accounts))
     }
 
     fn usage<'a>(&'a self, pool: &'a str, day_ends: &'a [Millis]) -> LedgerFuture<'a, Vec<UsageRow>> {
-        Box::pin(Self::usage(self, pool, day_ends))
+        Box::pin(self.shared.usage(pool, day_ends))
     }
 
     fn held<'a>(&'a self, pool: &'a str, key_id: &'a str) -> LedgerFuture<'a, usize> {
-        Box::pin(Self::held(self, pool, key_id))
+        Box::pin(self.shared.held(pool, key_id))
     }
 
     fn ping(&self) -> LedgerFuture<'_, ()> {
-        Box::pin(self.call(async |mut line| redis::cmd("PING").query_async(&mut line).await))
+        let ask = |mut line: Line| async move { redis::cmd("PING").query_async(&mut line.connection).await };
+        Box::pin(self.shared.call(PROBE_KEY, ask))
+    }
+
+    fn leave(&self) -> LedgerFuture<'_, ()> {
+        Box::pin(self.shared.leave())
     }
 }
 
@@ -300,9 +352,17 @@ fn changed(error: LedgerError, expected: &str) -> LedgerError {
     }
 }
 
-fn unreachable_or_unusable(error: RedisError) -> LedgerError {
+fn of_call(error: CallError) -> LedgerError {
+    let error = match error {
+        CallError::Unreachable(why) => return LedgerError::Unavailable(why),
+        CallError::Answered(error) => error,
+    };
     let detail = error.detail().unwrap_or_default().to_owned();
     match error.code() {
+        Some("RUN") => LedgerError::Holding {
+            why: "Redis was restarted, or a replica was promoted: what it lacks is put back first".to_owned(),
+            retry_after: watched::SOON,
+        },
         Some("CHANGED") => LedgerError::Changed { expected: String::new(), found: detail },
         Some("CLOCK") => LedgerError::Clock,
         Some("NOAUTH" | "WRONGPASS" | "NOPERM") => {

@@ -1,7 +1,12 @@
 //! The Lua scripts, put together from their files with the constants of the Rust kernel before
 //! them, so that no number is written twice.
 
-use std::sync::LazyLock;
+use std::{sync::LazyLock, time::Duration};
+
+use redis::{
+    Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, Value,
+    aio::MultiplexedConnection,
+};
 
 use super::keyspace;
 use crate::ledger::{account, kernel, shard, types, window};
@@ -27,6 +32,30 @@ pub fn batch_script() -> String {
         include_str!("lua/batch.lua"),
     ])
 }
+/// Puts back what a broker remembers.
+pub(super) static REPLAY: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(text(&[
+        include_str!("lua/prelude.lua"),
+        include_str!("lua/clock.lua"),
+        include_str!("lua/entries.lua"),
+        include_str!("lua/window.lua"),
+        include_str!("lua/account.lua"),
+        include_str!("lua/shard.lua"),
+        include_str!("lua/lease.lua"),
+        include_str!("lua/acquire.lua"),
+        include_str!("lua/settle.lua"),
+        include_str!("lua/replay.lua"),
+    ]))
+});
+/// Says that a broker is there.
+pub(super) static BEAT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(text(&[include_str!("lua/beat.lua")])));
+/// Says that a broker ends in order.
+pub(super) static LEAVE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(text(&[include_str!("lua/leave.lua")])));
+/// Lets brokers agree when leases may be granted again.
+pub(super) static RECOVER: LazyLock<Script> =
+    LazyLock::new(|| Script::new(text(&[include_str!("lua/recover.lua")])));
 /// Writes limits and candidates.
 pub(super) static APPLY: LazyLock<Script> = LazyLock::new(|| {
     Script::new(text(&[
@@ -59,6 +88,97 @@ impl Script {
         let hash = redis::Script::new(&code).get_hash().to_owned();
         Self { code, hash }
     }
+
+    fn command(&self, name: &str, body: &str, keys: &[String], arguments: &[&[u8]]) -> Cmd {
+        let mut command = redis::cmd(name);
+        command.arg(body).arg(keys.len()).arg(keys);
+        for argument in arguments {
+            command.arg(*argument);
+        }
+        command
+    }
+
+    /// Runs by the hash, and by the text if Redis does not know it: then nothing ran, so asking again repeats nothing.
+    pub(super) async fn run<T: FromRedisValue>(
+        &self,
+        line: &mut MultiplexedConnection,
+        keys: &[String],
+        arguments: &[&[u8]],
+    ) -> Result<T, RedisError> {
+        match self.command("EVALSHA", &self.hash, keys, arguments).query_async(line).await {
+            Err(error) if is_unknown(&error) => {
+                self.command("EVAL", &self.code, keys, arguments).query_async(line).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// The same of a script that answers (what, how many replicas have to acknowledge), and then waits until
+    /// replicas have what it wrote; how many have. `expected` is how many it is likely to be: then one round trip is
+    /// enough. None does not wait.
+    pub(super) async fn run_and_wait<T: FromRedisValue>(
+        &self,
+        line: &mut MultiplexedConnection,
+        keys: &[String],
+        arguments: &[&[u8]],
+        expected: Option<i64>,
+        time: Duration,
+    ) -> Result<((T, i64), i64), RedisError> {
+        let Some(expected) = expected.filter(|expected| *expected > 0) else {
+            let answer: (T, i64) = self.run(line, keys, arguments).await?;
+            let acknowledged =
+                if expected.is_some() && answer.1 > 0 { wait(line, answer.1, time).await? } else { 0 };
+            return Ok((answer, acknowledged));
+        };
+        let mut answers = self.piped("EVALSHA", &self.hash, line, keys, arguments, expected, time).await?;
+        if matches!(&answers.0, Err(error) if is_unknown(error)) {
+            answers = self.piped("EVAL", &self.code, line, keys, arguments, expected, time).await?;
+        }
+        let answer: (T, i64) = redis::from_redis_value(answers.0?)?;
+        let acknowledged: i64 = redis::from_redis_value(answers.1?)?;
+        if acknowledged < answer.1 && expected < answer.1 {
+            let acknowledged = wait(line, answer.1, time).await?;
+            return Ok((answer, acknowledged));
+        }
+        Ok((answer, acknowledged))
+    }
+
+    async fn piped(
+        &self,
+        name: &str,
+        body: &str,
+        line: &mut MultiplexedConnection,
+        keys: &[String],
+        arguments: &[&[u8]],
+        acks: i64,
+        time: Duration,
+    ) -> Result<(RedisResult<Value>, RedisResult<Value>), RedisError> {
+        let mut pipeline = redis::pipe();
+        pipeline.add_command(self.command(name, body, keys, arguments)).add_command(wait_command(acks, time));
+        let answers: Vec<RedisResult<Value>> = pipeline.ignore_errors().query_async(line).await?;
+        let mut answers = answers.into_iter();
+        let mut next = || answers.next().unwrap_or_else(|| Ok(Value::Nil));
+        Ok((next(), next()))
+    }
+}
+
+fn is_unknown(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+}
+
+fn wait_command(acks: i64, time: Duration) -> Cmd {
+    let mut command = redis::cmd("WAIT");
+    command.arg(acks).arg(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+    command
+}
+
+/// Waits until so many replicas have what was written by this connection; how many have.
+pub(super) async fn wait(
+    line: &mut MultiplexedConnection,
+    acks: i64,
+    time: Duration,
+) -> Result<i64, RedisError> {
+    wait_command(acks, time).query_async(line).await
 }
 
 fn text(parts: &[&str]) -> String {
@@ -74,6 +194,12 @@ fn text(parts: &[&str]) -> String {
         ("POOL_KEYS", keyspace::POOL_KEYS as i64),
         ("USAGE_LIFETIME", types::USAGE_LIFETIME),
         ("UNLIMITED", types::UNLIMITED),
+        ("CLOCK_STANDS", super::CLOCK_STANDS),
+        ("BROKER_LIFETIME", keyspace::BROKER_LIFETIME),
+        ("BROKER_SILENT", super::BROKER_SILENT),
+        ("RECOVERY_LIFETIME", keyspace::RECOVERY_LIFETIME),
+        ("RECOVERY_GRACE", super::RECOVERY_GRACE),
+        ("OLD_DATA", super::OLD_DATA),
         ("ENTRIES_TOGETHER", ENTRIES_TOGETHER),
         ("ENTRIES_RECENT", ENTRIES_RECENT),
         ("RAMP_STAGE", window::RAMP_STAGE),

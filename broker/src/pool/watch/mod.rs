@@ -116,6 +116,7 @@ impl Watch {
         let reason = match error {
             LedgerError::Unavailable(_) => "unavailable",
             LedgerError::Changed { .. } => "changed",
+            LedgerError::Holding { .. } => "holding",
             LedgerError::Clock => "clock",
             LedgerError::Unusable(_) => "unusable",
         };

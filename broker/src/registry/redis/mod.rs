@@ -4,22 +4,24 @@ pub mod keyspace;
 
 use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
-use deadpool_redis::{Config, Connection, Pool, PoolError, Runtime};
 use redis::{AsyncTypedCommands, ExistenceCheck, RedisError, Script, SetExpiry, SetOptions};
-use tokio::time::timeout;
+
+use crate::redis_servers::{Line, Servers, Target, TlsFiles};
 
 use super::{
     AuditId, AuditRecord, Change, Changed, KEEP_RECORDS, MOST_RECORDS, Registry, RegistryError,
     RegistryFuture, Snapshot, Version, Who, audit, snapshot::Row,
 };
 
+/// How long replicas may take to acknowledge a change, in milliseconds.
+const ACKNOWLEDGE_WITHIN: u64 = 500;
+
 static SNAPSHOT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/snapshot.lua")));
 static CHANGE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/change.lua")));
 
 /// A registry on Redis.
 pub struct RedisRegistry {
-    pool: Pool,
-    deadline: Duration,
+    servers: Servers,
 }
 
 impl RedisRegistry {
@@ -28,26 +30,25 @@ impl RedisRegistry {
     /// # Errors
     /// If the URL cannot be read.
     pub fn new(url: &str, deadline: Duration) -> Result<Self, RegistryError> {
-        let pool = Config::from_url(url)
-            .create_pool(Some(Runtime::Tokio1))
-            .map_err(|error| RegistryError::Unusable(format!("the Redis URL cannot be used: {error}")))?;
-        Ok(Self { pool, deadline })
+        let target = Target::parse(url, &TlsFiles::default())
+            .map_err(|error| RegistryError::Unusable(error.of_option("it").to_string()))?;
+        Ok(Self::on(Servers::new(target, deadline)))
     }
 
-    async fn call<T>(
+    /// The registry on these servers.
+    #[must_use]
+    pub fn on(servers: Servers) -> Self {
+        Self { servers }
+    }
+
+    async fn call<T, F: Future<Output = Result<T, RedisError>>>(
         &self,
-        ask: impl AsyncFnOnce(&mut Connection) -> Result<T, RedisError>,
+        ask: impl Fn(Line) -> F,
     ) -> Result<T, RegistryError> {
-        timeout(self.deadline, async {
-            // The pool looks at a connection before it gives it out, so one that broke is not met twice.
-            let mut connection = self.pool.get().await.map_err(|error| match error {
-                PoolError::Backend(error) => unavailable(&error),
-                other => RegistryError::Unavailable(other.to_string()),
-            })?;
-            ask(&mut connection).await.map_err(|error| unavailable(&error))
-        })
-        .await
-        .unwrap_or_else(|_| Err(RegistryError::Unavailable(format!("no answer in {:?}", self.deadline))))
+        self.servers
+            .call(keyspace::META, ask)
+            .await
+            .map_err(|error| RegistryError::Unavailable(error.to_string()))
     }
 }
 
@@ -55,9 +56,9 @@ impl RedisRegistry {
     async fn snapshot(&self, known: Option<&Version>) -> Result<Option<Snapshot>, RegistryError> {
         let known = known.map_or("", |known| known.0.as_str());
         let mut script = SNAPSHOT.key(keyspace::META);
-        script.key(keyspace::ENTRIES).arg(known);
+        let script = &*script.key(keyspace::ENTRIES).arg(known);
         let answer: Option<(String, Vec<Vec<u8>>)> =
-            self.call(async |connection| script.invoke_async(connection).await).await?;
+            self.call(|mut line| async move { script.invoke_async(&mut line.connection).await }).await?;
         let Some((version, rows)) = answer else { return Ok(None) };
         let rows: Result<Vec<Row>, _> = rows.iter().map(|row| rmp_serde::from_slice(row)).collect();
         let rows = rows.map_err(|error| foreign(&error.to_string()))?;
@@ -72,17 +73,27 @@ impl RedisRegistry {
         script.arg(change.decided_at.as_ref().map_or("", |version| version.0.as_str()));
         script.arg(format!("{:016x}", rand::random::<u64>())).arg(edits);
         script.arg(MOST_RECORDS).arg(KEEP_RECORDS);
-        let version: Option<String> =
-            self.call(async |connection| script.invoke_async(connection).await).await?;
+        let script = &script;
+        // What is acknowledged here has reached the replicas there are: none of it is lost with the primary.
+        let ask = |mut line: Line| async move {
+            let version: Option<String> = script.invoke_async(&mut line.connection).await?;
+            if version.is_some() && line.server.replicas > 0 {
+                let mut wait = redis::cmd("WAIT");
+                wait.arg(line.server.replicas).arg(ACKNOWLEDGE_WITHIN);
+                wait.query_async::<i64>(&mut line.connection).await?;
+            }
+            Ok(version)
+        };
+        let version = self.call(ask).await?;
         Ok(version.map_or(Changed::Stale, |version| Changed::Made(Version(version))))
     }
 
     async fn audit(&self, before: Option<AuditId>, most: usize) -> Result<Vec<AuditRecord>, RegistryError> {
         let newest = before.map_or("+".to_owned(), |before| format!("({before}"));
         let mut command = redis::cmd("XREVRANGE");
-        command.arg(keyspace::AUDIT).arg(newest).arg("-").arg("COUNT").arg(most);
+        let command = &*command.arg(keyspace::AUDIT).arg(newest).arg("-").arg("COUNT").arg(most);
         let found: Vec<(String, HashMap<String, String>)> =
-            self.call(async |connection| command.query_async(connection).await).await?;
+            self.call(|mut line| async move { command.query_async(&mut line.connection).await }).await?;
         let record = |(id, fields): (String, HashMap<String, String>)| {
             let id = id.parse().map_err(|_| foreign("a record with a strange id"))?;
             let body = fields.get("record").ok_or_else(|| foreign("a record without a body"))?;
@@ -107,17 +118,14 @@ impl Registry for RedisRegistry {
 
     fn claim<'a>(&'a self, name: &'a str, span: Duration) -> RegistryFuture<'a, bool> {
         let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX).max(1);
-        let options =
-            SetOptions::default().conditional_set(ExistenceCheck::NX).with_expiration(SetExpiry::PX(millis));
-        Box::pin(self.call(async move |connection| {
-            let set = connection.set_options(keyspace::claim(name), 1, options).await?;
+        Box::pin(self.call(move |mut line| async move {
+            let options = SetOptions::default()
+                .conditional_set(ExistenceCheck::NX)
+                .with_expiration(SetExpiry::PX(millis));
+            let set = line.connection.set_options(keyspace::claim(name), 1, options).await?;
             Ok(set.is_some())
         }))
     }
-}
-
-fn unavailable(error: &RedisError) -> RegistryError {
-    RegistryError::Unavailable(error.to_string())
 }
 
 fn foreign(what: &str) -> RegistryError {

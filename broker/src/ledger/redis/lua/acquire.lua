@@ -161,7 +161,8 @@ local function search_named(shard, op, common_ramp)
   return nil, best
 end
 
-local function charge(ids, op, expires_at)
+-- Counts what a lease takes that was granted then.
+local function charge(ids, op, granted_at, expires_at)
   local amounts = op[3]
   for i = 1, #ids do
     local account = accounts[ids[i]]
@@ -170,7 +171,7 @@ local function charge(ids, op, expires_at)
       local windows = row[8]
       for j = 1, #windows do
         local window = windows[j]
-        window_add(window, window_end(window, now, op[5], expires_at), amounts[AMOUNT[window[1]]])
+        window_add(window, window_end(window, granted_at, op[5], expires_at), amounts[AMOUNT[window[1]]])
       end
       if row[4] then
         row[5] = expires_at
@@ -210,9 +211,9 @@ local function acquire(shard, op, commons)
       local window = account and exceeded(account, op[3])
       if window then over = 'over:' .. describe(account, window, false) break end
     end
-    charge(candidate.row[3], op, expires_at)
-    charge(common, op, expires_at)
-    charge(candidate.row[4], op, expires_at)
+    charge(candidate.row[3], op, now, expires_at)
+    charge(common, op, now, expires_at)
+    charge(candidate.row[4], op, now, expires_at)
     advance(shard, candidate, op[3])
     keep_lease(op[1], expires_at + REMEMBER_EXPIRED,
       { 0, candidate.name, now, op[5], expires_at, op[3], common, shard.name, epoch, op[9], op[10], over ~= '', candidate.row[6] })

@@ -4,17 +4,20 @@
 --       each day whose end is given.
 -- ARGV: [1] a MessagePack array: ledger id, clock (milliseconds; 0 for Redis' own), ends of days,
 --       ends of months, rebase_at, names of shards, settles, renewals, acquires, common accounts
---       { id, generation, limits, mode, passing }, edits.
--- Returns a MessagePack array: now, answers to settles, renewals, acquires, edits. Errors: CHANGED, CLOCK.
+--       { id, generation, limits, mode, passing }, edits. [2] the run of the server that the caller knows, or
+--       nothing to be served by any.
+-- Returns a MessagePack array: now, answers to settles, renewals, acquires, edits; and how many replicas have to
+-- acknowledge before anything is handed out. Errors: CHANGED, RUN, CLOCK.
 -- Everything written is listed in broker/src/ledger/redis/keyspace.rs with its lifetime.
 
 local names, settles, renews, acquires, commons, edits = input[6], input[7], input[8], input[9], input[10], input[11]
 
-local fields = { 'id', 'now', 'epoch' }
-for i = 1, #names do fields[3 + i] = 's:' .. names[i] end
+local fields = { 'id', 'now', 'epoch', 'run', 'acks' }
+for i = 1, #names do fields[5 + i] = 's:' .. names[i] end
 local meta = redis.call('HMGET', META, unpack(fields))
 if meta[1] ~= input[1] then return redis.error_reply('CHANGED ' .. (meta[1] or 'none')) end
-now = math.max(now, tonumber(meta[2]) or 0)
+if ARGV[2] ~= '' and meta[4] ~= ARGV[2] then return redis.error_reply('RUN ' .. (meta[4] or 'none')) end
+now = not_before(tonumber(meta[2]) or 0)
 epoch = tonumber(meta[3]) or 0
 if #day_ends < 2 or #month_ends < 1 or day_ends[1] > now or day_ends[#day_ends - 1] <= now or month_ends[1] > now or month_ends[#month_ends] <= now then
   return redis.error_reply('CLOCK the calendar of the call does not cover the time of Redis')
@@ -29,7 +32,7 @@ local shards, opened = {}, {} -- by number; by name, because a shard may be name
 for i = 1, #names do
   local name = names[i]
   if opened[name] == nil then
-    opened[name] = meta[3 + i] and open_shard(i, name, meta[3 + i], wanted[i] or 0) or false
+    opened[name] = meta[5 + i] and open_shard(i, name, meta[5 + i], wanted[i] or 0) or false
   end
   shards[i] = opened[name]
 end
@@ -90,4 +93,4 @@ forget_idle(at_most)
 save_leases(at_most)
 save_usage()
 call_many('HSET', META, state)
-return cmsgpack.pack(reply)
+return { cmsgpack.pack(reply), meta[5] or '0' }

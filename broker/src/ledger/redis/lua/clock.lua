@@ -2,7 +2,15 @@
 
 local day_ends, month_ends = input[3], input[4]
 local now = input[2]
-if now == 0 then
+local driven = now ~= 0
+if not driven then
   local time = redis.call('TIME')
   now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+-- The time, which does not run backwards: it stands still until it is later than `seen`. A clock that was set back
+-- by more than that is followed: what was counted then lasts the longer.
+local function not_before(seen)
+  if not driven and seen - now > CLOCK_STANDS then return now end
+  return math.max(now, seen)
 end

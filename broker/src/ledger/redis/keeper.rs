@@ -1,0 +1,284 @@
+//! The task that watches over a pool's ledger: it tells that this broker is there, finds a server that was restarted
+//! or promoted, and takes part in its recovery.
+
+use std::{
+    sync::{Arc, Weak},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::time::{sleep, timeout};
+
+use super::{
+    Durability, Shared, encode, keyspace, of_call,
+    script::{self, wait},
+    watched::{Standing, Watched},
+};
+use crate::{
+    ledger::{CommonSpec, LedgerError, Millis, Renew, Settle, calendar::Calendar},
+    redis_servers::Line,
+};
+
+/// How often a broker says that it is there.
+const BEAT_EVERY: Duration = Duration::from_secs(1);
+/// How often it is tried again when Redis does not answer, and asked how far a recovery has come.
+const AGAIN: Duration = Duration::from_millis(200);
+/// How many leases one call puts back.
+const PIECE: usize = 200;
+/// For how long a recovery that was waited for is told without an end.
+const SHORT_RECOVERY: i64 = 5_000;
+
+/// What one call to `lua/replay.lua` is given.
+type Replay<'a> = (
+    &'a str,
+    Millis,
+    &'a [Millis],
+    &'a [Millis],
+    &'a [String],
+    &'a [Settle],
+    &'a [Renew],
+    &'a [super::journal::Granted],
+    &'a [CommonSpec],
+);
+
+/// How a recovery stands.
+enum Recovery {
+    Blessed,
+    Waiting { kept_until: Millis, replayed_by_all: i64, until: Millis },
+}
+
+impl Shared {
+    /// Begins to watch over a pool's ledger, if that was not begun before.
+    pub(super) fn watch_over(self: &Arc<Self>, pool: &str, ledger_id: &str) {
+        let mut pools = self.pools.lock().expect("no holder of this lock panics");
+        if let Some(watched) = pools.get(pool) {
+            watched.opened(ledger_id);
+            return;
+        }
+        let watched = Arc::new(Watched::new(pool, ledger_id));
+        let task = tokio::spawn(keep(Arc::downgrade(self), Arc::downgrade(&watched)));
+        *watched.task.lock().expect("no holder of this lock panics") = Some(task.abort_handle());
+        pools.insert(pool.to_owned(), watched);
+    }
+
+    /// Says of every pool that this broker ends in order.
+    pub(super) async fn leave(&self) -> Result<(), LedgerError> {
+        let all: Vec<Arc<Watched>> =
+            self.pools.lock().expect("no holder of this lock panics").values().cloned().collect();
+        for watched in all {
+            if let Some(task) = watched.task.lock().expect("no holder of this lock panics").take() {
+                task.abort();
+            }
+            let keys = &keyspace::recovery_keys(&watched.pool);
+            let ledger_id = &watched.ledger_id();
+            let ask = |mut line: Line| async move {
+                let arguments = [ledger_id.as_bytes(), line.server.run.as_bytes(), self.broker.as_bytes()];
+                script::LEAVE.run::<()>(&mut line.connection, &keys[..2], &arguments).await
+            };
+            self.call(&keys[0], ask).await?;
+        }
+        Ok(())
+    }
+
+    /// Says that this broker is there, and takes in how the ledger stands.
+    async fn beat(&self, watched: &Watched) -> Result<(), LedgerError> {
+        let keys = keyspace::recovery_keys(&watched.pool);
+        let line = self.servers.line(&keys[0]).await.map_err(of_call)?;
+        let server = timeout(self.servers.deadline(), line.state()).await;
+        let server = match server {
+            Ok(Ok(server)) if server.run == line.server.run => server,
+            Ok(Ok(_)) => {
+                self.servers.distrust(&line.address);
+                return Err(LedgerError::Unavailable("the server's history is another one now".to_owned()));
+            }
+            Ok(Err(error)) => {
+                self.servers.distrust(&line.address);
+                return Err(LedgerError::Unavailable(error.to_string()));
+            }
+            Err(_) => {
+                self.servers.distrust(&line.address);
+                return Err(LedgerError::Unavailable("no answer in time".to_owned()));
+            }
+        };
+        // Whether replicas are gone for good is asked only where they are missed.
+        let left = match watched.standing() {
+            Standing::Short { .. } => self.servers.replicas_in_being(&line).await.unwrap_or(-1),
+            _ => -1,
+        };
+        let (keys, ledger_id) = (&keys, &watched.ledger_id());
+        let (there, left) = (&server.replicas.to_string(), &left.to_string());
+        let ask = |mut line: Line| async move {
+            let arguments = [
+                ledger_id.as_bytes(),
+                line.server.run.as_bytes(),
+                self.broker.as_bytes(),
+                there.as_bytes(),
+                left.as_bytes(),
+            ];
+            let answer: Vec<String> = script::BEAT.run(&mut line.connection, &keys[..2], &arguments).await?;
+            let acks = answer.get(1).and_then(|acks| acks.parse().ok()).unwrap_or(0);
+            let acknowledged =
+                if acks > 0 { wait(&mut line.connection, acks, self.ack_time()).await? } else { 0 };
+            Ok((answer, acks, acknowledged))
+        };
+        let (answer, acks, acknowledged) = self.call(&keys[0], ask).await?;
+        let now = answer.first().and_then(|now| now.parse().ok()).unwrap_or(0);
+        let brokers = answer.get(2..).unwrap_or_default().chunks_exact(2);
+        let brokers =
+            brokers.filter_map(|pair| Some((pair[0].clone(), pair[1].parse::<f64>().ok()? as Millis)));
+        watched.beaten(now, acks, brokers.filter(|(broker, _)| *broker != self.broker).collect());
+        match watched.standing() {
+            _ if acknowledged < acks => {
+                watched.set_standing(Standing::Short { acks, acknowledged });
+                self.servers.distrust(&line.address);
+            }
+            Standing::Jumped { until, .. } if Instant::now() < until => {}
+            Standing::Well => {}
+            _ => {
+                tracing::info!(pool = watched.pool, "leases are granted again");
+                watched.set_standing(Standing::Well);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes part in the recovery of a pool's ledger until it is blessed.
+    async fn recover(&self, watched: &Watched) -> Result<(), LedgerError> {
+        tracing::warn!(
+            pool = watched.pool,
+            "Redis was restarted, or a replica was promoted: nothing is leased until what it lacks is put back"
+        );
+        let (mut replayed, mut run) = (0, String::new());
+        loop {
+            let line =
+                self.servers.line(&keyspace::recovery_keys(&watched.pool)[0]).await.map_err(of_call)?;
+            if line.server.run != run {
+                (replayed, run) = (0, line.server.run.clone());
+            }
+            match self.recover_step(watched, replayed).await? {
+                Recovery::Blessed => return Ok(()),
+                Recovery::Waiting { kept_until, .. } if replayed == 0 => {
+                    self.replay(watched, kept_until).await?;
+                    replayed = 1;
+                }
+                // Reports to one broker of leases of another can be put back once those leases are.
+                Recovery::Waiting { kept_until, replayed_by_all, .. }
+                    if replayed == 1 && replayed_by_all >= 1 =>
+                {
+                    self.replay(watched, kept_until).await?;
+                    replayed = 2;
+                }
+                Recovery::Waiting { until, .. } => {
+                    let left = until - wall_clock();
+                    let until = (left > SHORT_RECOVERY)
+                        .then(|| Instant::now() + Duration::from_millis(left.unsigned_abs()));
+                    watched.set_standing(Standing::Recovering { until });
+                    sleep(AGAIN).await;
+                }
+            }
+        }
+    }
+
+    async fn recover_step(&self, watched: &Watched, replayed: u8) -> Result<Recovery, LedgerError> {
+        let keys = &keyspace::recovery_keys(&watched.pool);
+        let memory = &watched.memory(&Calendar::around(wall_clock()));
+        let ask = |mut line: Line| async move {
+            let server = line.state().await?;
+            let mut arguments = vec![
+                memory.ledger_id.clone(),
+                line.server.run.clone(),
+                self.broker.clone(),
+                replayed.to_string(),
+                memory.watched_from.to_string(),
+                memory.last_seen.to_string(),
+                memory.cut.to_string(),
+                server.uptime.as_millis().to_string(),
+                memory.trailing.to_string(),
+                memory.calendar.to_string(),
+                server.replicas.to_string(),
+            ];
+            for (broker, heard) in &memory.brokers {
+                arguments.extend([broker.clone(), heard.to_string()]);
+            }
+            let arguments: Vec<&[u8]> = arguments.iter().map(String::as_bytes).collect();
+            script::RECOVER.run::<Vec<String>>(&mut line.connection, keys, &arguments).await
+        };
+        let answer = self.call(&keys[0], ask).await?;
+        let number =
+            |index: usize| answer.get(index).and_then(|text: &String| text.parse().ok()).unwrap_or(0);
+        Ok(match answer.first().map(String::as_str) {
+            Some("blessed") => Recovery::Blessed,
+            _ => Recovery::Waiting { kept_until: number(1), replayed_by_all: number(2), until: number(3) },
+        })
+    }
+
+    /// Puts back what this broker did from an instant on.
+    async fn replay(&self, watched: &Watched, from: Millis) -> Result<(), LedgerError> {
+        let (mut back, ledger_id) = (0_i64, watched.ledger_id());
+        for piece in watched.journal_since(from, PIECE) {
+            let calendar = Calendar::around(wall_clock());
+            let mut keys = keyspace::keys(&watched.pool, piece.shards.iter().map(String::as_str));
+            keys.extend(calendar.day_ends.iter().map(|day_end| keyspace::usage(&watched.pool, *day_end)));
+            let replay: Replay<'_> = (
+                &ledger_id,
+                0,
+                &calendar.day_ends,
+                &calendar.month_ends,
+                &piece.shards,
+                &piece.settles,
+                &piece.renews,
+                &piece.grants,
+                &piece.commons,
+            );
+            let (input, keys) = (&encode(&replay)?, &keys);
+            let ask = |mut line: Line| async move {
+                let arguments = [input.as_slice(), line.server.run.as_bytes()];
+                script::REPLAY.run::<i64>(&mut line.connection, keys, &arguments).await
+            };
+            back += self.call(&keys[0], ask).await?;
+        }
+        if back > 0 {
+            tracing::warn!(pool = watched.pool, leases = back, "put back leases that Redis had lost");
+        }
+        Ok(())
+    }
+}
+
+/// Watches over a pool's ledger as long as there is one.
+async fn keep(shared: Weak<Shared>, watched: Weak<Watched>) {
+    loop {
+        let (Some(shared), Some(watched)) = (shared.upgrade(), watched.upgrade()) else { return };
+        debug_assert_eq!(shared.durability, Durability::Strict);
+        let outcome = match shared.beat(&watched).await {
+            Err(LedgerError::Holding { .. }) => {
+                watched.set_standing(Standing::Recovering { until: None });
+                shared.recover(&watched).await
+            }
+            // A ledger that is gone is made anew, and waited for; one that another fleet made is none of ours.
+            Err(LedgerError::Changed { found, .. }) if found == "none" => {
+                watched.set_standing(Standing::Recovering { until: None });
+                shared.recover(&watched).await
+            }
+            outcome => outcome,
+        };
+        let rest = match outcome {
+            Ok(()) => BEAT_EVERY,
+            Err(error) => {
+                tracing::debug!(pool = watched.pool, %error, "the ledger cannot be watched over");
+                AGAIN
+            }
+        };
+        drop(shared);
+        let rest = async {
+            // What wakes it may come with every batch; it looks again in a moment at the earliest.
+            sleep(AGAIN.min(rest)).await;
+            let _ = timeout(rest.saturating_sub(AGAIN), watched.wake.notified()).await;
+        };
+        rest.await;
+    }
+}
+
+fn wall_clock() -> Millis {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

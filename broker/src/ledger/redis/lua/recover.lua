@@ -1,0 +1,74 @@
+-- Recover: brokers agree when a server that was restarted or promoted may grant leases.
+--
+-- KEYS: meta, brokers, recovery. ARGV: [1] ledger id, [2] the run of the server, [3] the broker, [4] how often it
+--       has replayed its journal (0 to 2), [5] since when it has watched the ledger, [6] the latest instant it has
+--       seen, [7] whether its journal is cut, that is, the earliest instant it may lack something of, 0 if it is
+--       whole, [8] since when the server runs, in milliseconds until now, [9] how long trailing windows last,
+--       [10] when all windows have ended, [11] how many replicas are there, then
+--       brokers it has seen and when.
+-- Returns { 'blessed' }, or { 'waiting', from when something may be lost, how often all have replayed, until when
+-- it waits at most }. Error: CHANGED. Instants are in milliseconds by the server's clock.
+-- The recovery's own state goes when it ends, or after RECOVERY_LIFETIME.
+
+local META, BROKERS, RECOVERY = KEYS[1], KEYS[2], KEYS[3]
+local id, run, broker, replayed = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local watched_from, last_seen, cut = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local uptime, trailing, calendar = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+local replicas = tonumber(ARGV[11])
+
+local meta = redis.call('HMGET', META, 'id', 'run', 'now', 'closed', 'acks', 'beat')
+if meta[1] and meta[1] ~= id then return redis.error_reply('CHANGED ' .. meta[1]) end
+if meta[1] and meta[2] == run then return { 'blessed' } end
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+
+-- The first to come in this run finds what the server has kept; a ledger that is gone is made anew.
+if redis.call('HGET', RECOVERY, 'run') ~= run then
+  redis.call('DEL', RECOVERY)
+  local kept_until = meta[1] and math.max(tonumber(meta[3]) or 0, tonumber(meta[6]) or 0) or 0
+  redis.call('HSET', RECOVERY, 'run', run, 'since', now, 'kept_until', kept_until)
+  if not meta[1] then redis.call('HSET', META, 'id', id) end
+  for _, other in ipairs(redis.call('ZRANGEBYSCORE', BROKERS, kept_until - BROKER_SILENT, '+inf')) do
+    redis.call('HSET', RECOVERY, 'b:' .. other, 0)
+  end
+end
+redis.call('PEXPIRE', RECOVERY, RECOVERY_LIFETIME)
+local known = redis.call('HMGET', RECOVERY, 'since', 'kept_until', 'watched', 'cut', 'last_seen', 'trailing', 'calendar')
+local since, kept_until = tonumber(known[1]), tonumber(known[2])
+local function most(index, value) return math.max(tonumber(known[index]) or 0, value) end
+local watched = most(3, watched_from <= kept_until and 1 or 0)
+local torn = most(4, cut > kept_until and 1 or 0)
+last_seen, trailing, calendar = most(5, last_seen), most(6, trailing), most(7, calendar)
+redis.call('HSET', RECOVERY, 'watched', watched, 'cut', torn, 'last_seen', string.format('%d', last_seen),
+  'trailing', trailing, 'calendar', string.format('%d', calendar), 'b:' .. broker, replayed)
+for i = 12, #ARGV, 2 do
+  if tonumber(ARGV[i + 1]) >= kept_until - BROKER_SILENT then redis.call('HSETNX', RECOVERY, 'b:' .. ARGV[i], 0) end
+end
+
+local fewest = replayed
+local rows = redis.call('HGETALL', RECOVERY)
+for i = 1, #rows, 2 do
+  if string.sub(rows[i], 1, 2) == 'b:' then fewest = math.min(fewest, tonumber(rows[i + 1])) end
+end
+
+-- Until when a recovery lasts that cannot be completed by replaying.
+local ends
+if kept_until == 0 then
+  ends = math.max(since + trailing, calendar) -- all is gone
+elseif watched == 0 then
+  if meta[4] then ends = since -- the last broker left in order, and nobody came since
+  else ends = now - uptime + trailing end -- nobody remembers what was granted before the server started
+else
+  ends = since + trailing
+  if last_seen - kept_until > OLD_DATA then ends = math.max(ends, calendar) end
+  -- Whatever was handed out was acknowledged by this server's data.
+  if (tonumber(meta[5]) or 0) > 0 and last_seen - kept_until <= OLD_DATA then ends = since + 2 * RECOVERY_GRACE end
+end
+-- Who is not known yet comes within the grace.
+local complete = fewest >= 2 and watched == 1 and torn == 0 and kept_until > 0 and now >= since + RECOVERY_GRACE
+if complete or now >= ends then
+  redis.call('HSET', META, 'run', run, 'acks', replicas)
+  redis.call('DEL', RECOVERY)
+  return { 'blessed' }
+end
+return { 'waiting', string.format('%d', kept_until), fewest, string.format('%d', ends) }

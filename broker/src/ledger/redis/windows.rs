@@ -1,0 +1,52 @@
+//! How long what was counted goes on counting.
+
+use crate::ledger::{Batch, LimitSpec, Millis, Span, UNLIMITED, calendar::Calendar};
+
+/// How long a pool's windows last: what a recovery has to wait for that cannot be told what was lost.
+#[derive(Debug, Default)]
+pub(super) struct Windows {
+    longest_trailing: i64,
+    has_day: bool,
+    has_month: bool,
+    has_held: bool,
+    longest_send_within: i64,
+    longest_ttl: i64,
+}
+
+impl Windows {
+    /// Takes in a limit.
+    pub(super) fn learn(&mut self, limit: &LimitSpec) {
+        match limit.1 {
+            Span::Trailing(span) => self.longest_trailing = self.longest_trailing.max(span),
+            // What is only counted exceeds nothing.
+            _ if limit.2 >= UNLIMITED => {}
+            Span::Held => self.has_held = true,
+            Span::Day => self.has_day = true,
+            Span::Month => self.has_month = true,
+        }
+    }
+
+    /// Takes in the limits that a batch brings, and how long its leases last.
+    pub(super) fn learn_batch(&mut self, batch: &Batch) {
+        let limits = batch.commons.iter().flat_map(|common| &common.limits);
+        limits.for_each(|limit| self.learn(limit));
+        for op in &batch.acquires {
+            self.longest_send_within = self.longest_send_within.max(op.send_within);
+            self.longest_ttl = self.longest_ttl.max(op.ttl);
+        }
+    }
+
+    /// For how long after its grant a lease counts in trailing windows and holds a slot, in milliseconds.
+    pub(super) fn trailing(&self) -> i64 {
+        let span = self.longest_trailing;
+        let trailing = span + (span + 59) / 60 + self.longest_send_within;
+        if self.has_held { trailing.max(self.longest_ttl + 1_000) } else { trailing }
+    }
+
+    /// When the days and months end in which leases of before `now` count; 0 if none count by them.
+    pub(super) fn calendar(&self, now: Millis, calendar: &Calendar) -> Millis {
+        let day = if self.has_day { calendar.day_end(now + self.longest_send_within) } else { 0 };
+        let month = if self.has_month { calendar.month_end(now + self.longest_send_within) } else { 0 };
+        day.max(month)
+    }
+}

@@ -1,0 +1,126 @@
+//! Whether a clock that is read from afar goes as it should: no trailing window is safe under one that jumps ahead.
+
+use std::time::{Duration, Instant};
+
+use super::Millis;
+
+/// How far a clock may be found ahead of where it ought to be, in milliseconds.
+pub const TOLERANCE: i64 = 20;
+/// By which part of the time gone by a clock may run fast: a thousandth.
+const DRIFT: i64 = 1_000;
+/// What is added to the time within which a request is sent, in milliseconds, so that a clock that is off by
+/// [`TOLERANCE`] and the drift of a minute still exceeds no minute.
+pub const CLOCK_MARGIN: i64 = 100;
+
+/// Watches a clock by this process's own, which is never set.
+#[derive(Debug)]
+pub struct Steadiness {
+    base: Instant,
+    // The least by which the clock was ahead of this process's own, in microseconds, and when that was found.
+    ahead: Option<(i64, Instant)>,
+}
+
+impl Default for Steadiness {
+    fn default() -> Self {
+        Self { base: Instant::now(), ahead: None }
+    }
+}
+
+impl Steadiness {
+    /// Takes in that the clock showed `now` at some time between `asked` and `answered`. Returns by how many
+    /// milliseconds it jumped ahead, if it did; from then on it is watched by what it shows now.
+    pub fn observe(&mut self, now: Millis, asked: Instant, answered: Instant) -> Option<i64> {
+        let now = now * 1_000;
+        let at_most = now - self.since_base(asked);
+        let at_least = now - self.since_base(answered);
+        let known = self.ahead.map(|(ahead, found)| {
+            let gone = micros(answered.saturating_duration_since(found));
+            ahead + gone / DRIFT
+        });
+        match known {
+            Some(known) if at_least > known + TOLERANCE * 1_000 => {
+                self.ahead = Some((at_most, answered));
+                Some((at_least - known) / 1_000)
+            }
+            Some(known) if known <= at_most => {
+                self.ahead = Some((known, answered));
+                None
+            }
+            _ => {
+                self.ahead = Some((at_most, answered));
+                None
+            }
+        }
+    }
+
+    fn since_base(&self, at: Instant) -> i64 {
+        micros(at.saturating_duration_since(self.base))
+    }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Millis = 1_700_000_000_000;
+
+    struct Scene {
+        steadiness: Steadiness,
+        elapsed: Duration,
+        now: Millis,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            Self { steadiness: Steadiness::default(), elapsed: Duration::ZERO, now: START }
+        }
+
+        /// Lets time go by here and there, and looks at the clock over a line that takes `trip` each way.
+        fn look(&mut self, here: u64, there: i64, trip: u64) -> Option<i64> {
+            self.elapsed += Duration::from_millis(here);
+            self.now += there;
+            let at = self.steadiness.base + self.elapsed;
+            let trip = Duration::from_millis(trip);
+            self.steadiness.observe(self.now, at.checked_sub(trip).unwrap_or(at), at + trip)
+        }
+    }
+
+    #[test]
+    fn a_clock_that_goes_as_it_should_is_steady_over_a_slow_line_too() {
+        let mut scene = Scene::new();
+        for step in 0..10_000 {
+            assert_eq!(scene.look(10, 10, step % 7), None);
+        }
+    }
+
+    #[test]
+    fn a_jump_ahead_is_found_once_and_then_lived_with() {
+        let mut scene = Scene::new();
+        scene.look(1_000, 1_000, 1);
+        assert_eq!(scene.look(1_000, 4_600_000, 1), Some(4_598_998 + 0));
+        assert_eq!(scene.look(1_000, 1_000, 1), None);
+    }
+
+    #[test]
+    fn a_jump_back_is_none_of_its_business_but_the_way_forth_again_is() {
+        let mut scene = Scene::new();
+        scene.look(1_000, 1_000, 1);
+        assert_eq!(scene.look(1_000, -3_600_000, 1), None);
+        assert_eq!(scene.look(1_000, 1_000, 1), None);
+        assert!(scene.look(1_000, 3_601_000, 1).is_some_and(|jump| jump > 3_599_000));
+    }
+
+    #[test]
+    fn a_clock_that_runs_fast_is_found_within_a_second_and_one_that_is_nudged_is_not() {
+        let mut fast = Scene::new();
+        let found = (1..100).find(|_| fast.look(10, 11, 0).is_some());
+        assert!(found.is_some_and(|looks| looks < 50), "{found:?}");
+        let mut nudged = Scene::new();
+        // 0.05 % is what time servers correct a clock by.
+        assert!((0..1_000).all(|_| nudged.look(2_000, 2_001, 0).is_none()));
+    }
+}
