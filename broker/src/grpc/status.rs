@@ -13,7 +13,7 @@ use crate::{
     broker::pool_name,
     fleet::FleetError,
     ledger::LedgerError,
-    pool::{AcquireError, Refusal, RefusalReason, RenewError},
+    pool::{AcquireError, Refusal, RefusalReason, RenewError, pause},
     registry::RegistryError,
 };
 
@@ -44,6 +44,11 @@ pub(super) fn unknown_pool(pool: &str, known: &[String]) -> Status {
     status(Code::NotFound, ErrorReason::UnknownPool, message)
 }
 
+/// A broker that has too much to do to even read the call.
+pub(crate) fn overloaded() -> Status {
+    of_acquire(&AcquireError::Overloaded { retry_after: pause(), queue_length: 0 })
+}
+
 /// A broker that is shutting down.
 pub(super) fn shutting_down() -> Status {
     status(Code::Unavailable, ErrorReason::ShuttingDown, AcquireError::ShuttingDown.to_string())
@@ -66,6 +71,9 @@ pub(super) fn of_acquire(error: &AcquireError) -> Status {
             let mut details = details(ErrorReason::Overloaded, estimate(*retry_after, *queue_length));
             details.set_retry_info(Some(*retry_after));
             Status::with_error_details(Code::ResourceExhausted, error.to_string(), details)
+        }
+        AcquireError::DeadlinePassed => {
+            status(Code::DeadlineExceeded, ErrorReason::DeadlinePassed, error.to_string())
         }
         AcquireError::PoolGone => status(Code::NotFound, ErrorReason::UnknownPool, error.to_string()),
         AcquireError::ShuttingDown => shutting_down(),

@@ -1,0 +1,94 @@
+//! How long a newcomer would wait in front of the ledger, and whether that is too long.
+//!
+//! A burst is taken in: it is served within a tenth of a second. A queue that stands, because more comes in
+//! than the ledger can answer, is kept short, so that those who are let in are answered about as quickly as
+//! without it, and the rest learn at once that they should come again.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::committer::LARGEST_BATCH;
+
+/// How long one may wait for the ledger in a burst.
+const BURST_WAIT: Duration = Duration::from_millis(100);
+/// The same once the queue stands, where calls to the ledger are quick.
+const STANDING_WAIT: Duration = Duration::from_millis(5);
+/// The same in calls to the ledger, where these are slow.
+const STANDING_CALLS: u32 = 2;
+/// A queue stands when so long ago was the last time that a call took all there was.
+const STANDS_AFTER: Duration = Duration::from_millis(100);
+
+/// What is known of the queue in front of a pool's ledger. Times are microseconds since `began`.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    began: Instant,
+    // How long calls take, as a moving average.
+    usual: AtomicU64,
+    caught_up: AtomicU64,
+    called: AtomicU64,
+}
+
+impl Backlog {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            began: now,
+            usual: AtomicU64::new(0),
+            caught_up: AtomicU64::new(0),
+            called: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether one who comes now, behind so many others, would wait for too long.
+    pub(super) fn is_too_long(&self, queued: usize, now: Instant) -> bool {
+        if queued < LARGEST_BATCH {
+            // The next call takes it along.
+            return false;
+        }
+        let usual = Duration::from_micros(self.usual.load(Relaxed));
+        let elapsed = Duration::from_micros(self.micros(now).saturating_sub(self.called.load(Relaxed)));
+        let calls = u32::try_from(queued / LARGEST_BATCH).unwrap_or(u32::MAX);
+        usual.saturating_sub(elapsed) + usual.saturating_mul(calls) > self.longest_wait(now)
+    }
+
+    /// How long one may wait now.
+    pub(super) fn longest_wait(&self, now: Instant) -> Duration {
+        let usual = Duration::from_micros(self.usual.load(Relaxed));
+        let shortest = if self.stands(now) { STANDING_WAIT } else { BURST_WAIT };
+        shortest.max(usual * STANDING_CALLS)
+    }
+
+    /// Whether more comes in than is answered, and not for a moment only.
+    pub(super) fn stands(&self, now: Instant) -> bool {
+        self.micros(now).saturating_sub(self.caught_up.load(Relaxed)) > micros(STANDS_AFTER)
+    }
+
+    /// All that queued goes in one call.
+    pub(super) fn caught_up(&self, now: Instant) {
+        self.caught_up.store(self.micros(now), Relaxed);
+    }
+
+    /// A call begins.
+    pub(super) fn called(&self, now: Instant) {
+        self.called.store(self.micros(now), Relaxed);
+    }
+
+    /// A call that began then has ended.
+    pub(super) fn answered(&self, since: Instant, now: Instant) {
+        let took = micros(now - since);
+        let usual = self.usual.load(Relaxed);
+        // Only the committer writes.
+        self.usual.store(usual - usual / 8 + took / 8, Relaxed);
+    }
+
+    fn micros(&self, now: Instant) -> u64 {
+        micros(now.saturating_duration_since(self.began))
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
