@@ -11,8 +11,12 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::committer::LARGEST_BATCH;
-
+/// How many operations go in one call, as far as its length allows.
+pub(super) const LARGEST_BATCH: usize = 256;
+/// How many operations go in one call however long they take; calls of so few tell what a call takes by itself.
+const SMALLEST_BATCH: usize = 8;
+/// How long the operations of a call may take, beside what a call takes by itself: others wait for its end.
+const CALL_LENGTH: Duration = Duration::from_millis(25);
 /// How long one may wait for the ledger in a burst.
 const BURST_WAIT: Duration = Duration::from_millis(100);
 /// The same once the queue stands, where calls to the ledger are quick.
@@ -26,8 +30,11 @@ const STANDS_AFTER: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Backlog {
     began: Instant,
-    // How long calls take, as a moving average.
+    // How long calls take, a call by itself, and an operation in a call; as moving averages, the last in
+    // nanoseconds.
     usual: AtomicU64,
+    alone: AtomicU64,
+    each: AtomicU64,
     caught_up: AtomicU64,
     called: AtomicU64,
 }
@@ -37,6 +44,8 @@ impl Backlog {
         Self {
             began: now,
             usual: AtomicU64::new(0),
+            alone: AtomicU64::new(0),
+            each: AtomicU64::new(0),
             caught_up: AtomicU64::new(0),
             called: AtomicU64::new(0),
         }
@@ -44,14 +53,22 @@ impl Backlog {
 
     /// Whether one who comes now, behind so many others, would wait for too long.
     pub(super) fn is_too_long(&self, queued: usize, now: Instant) -> bool {
-        if queued < LARGEST_BATCH {
+        let batch = self.largest_batch();
+        if queued < batch {
             // The next call takes it along.
             return false;
         }
         let usual = Duration::from_micros(self.usual.load(Relaxed));
         let elapsed = Duration::from_micros(self.micros(now).saturating_sub(self.called.load(Relaxed)));
-        let calls = u32::try_from(queued / LARGEST_BATCH).unwrap_or(u32::MAX);
+        let calls = u32::try_from(queued / batch).unwrap_or(u32::MAX);
         usual.saturating_sub(elapsed) + usual.saturating_mul(calls) > self.longest_wait(now)
+    }
+
+    /// How many operations go in one call at most.
+    pub(super) fn largest_batch(&self) -> usize {
+        let length = u64::try_from(CALL_LENGTH.as_nanos()).unwrap_or(u64::MAX);
+        let fit = length / self.each.load(Relaxed).max(1);
+        usize::try_from(fit).unwrap_or(LARGEST_BATCH).clamp(SMALLEST_BATCH, LARGEST_BATCH)
     }
 
     /// How long one may wait now.
@@ -76,17 +93,26 @@ impl Backlog {
         self.called.store(self.micros(now), Relaxed);
     }
 
-    /// A call that began then has ended.
-    pub(super) fn answered(&self, since: Instant, now: Instant) {
+    /// A call of so many operations that began then has ended.
+    pub(super) fn answered(&self, operations: usize, since: Instant, now: Instant) {
         let took = micros(now - since);
-        let usual = self.usual.load(Relaxed);
-        // Only the committer writes.
-        self.usual.store(usual - usual / 8 + took / 8, Relaxed);
+        average(&self.usual, took);
+        if operations <= SMALLEST_BATCH {
+            average(&self.alone, took);
+        }
+        let beside = took.saturating_sub(self.alone.load(Relaxed)).saturating_mul(1000);
+        average(&self.each, beside / u64::try_from(operations.max(1)).unwrap_or(u64::MAX));
     }
 
     fn micros(&self, now: Instant) -> u64 {
         micros(now.saturating_duration_since(self.began))
     }
+}
+
+/// Only the committer writes.
+fn average(of: &AtomicU64, newest: u64) {
+    let before = of.load(Relaxed);
+    of.store(before - before / 8 + newest / 8, Relaxed);
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -15,14 +15,12 @@ use tokio::{
     time::Instant,
 };
 
-use super::backlog::Backlog;
+use super::backlog::{Backlog, LARGEST_BATCH};
 use crate::ledger::{
     Acquire, AcquireState, Acquired, Batch, CommonSpec, Edit, Ledger, LedgerError, Millis, Renew, Renewed,
     Reply, Settle, Settled, calendar::Calendar, shard::REBASE_AT,
 };
 
-/// The most operations in one call: it bounds how long the ledger is busy with one pool.
-pub(super) const LARGEST_BATCH: usize = 256;
 /// The most operations that may queue.
 const LONGEST_QUEUE: usize = 20_000;
 /// The most operations among which an acquire may still queue; the rest of the room is for reports.
@@ -153,6 +151,12 @@ struct Answers {
     edits: Vec<Answer<bool>>,
 }
 
+impl Answers {
+    fn len(&self) -> usize {
+        self.settles.len() + self.renews.len() + self.acquires.len() + self.edits.len()
+    }
+}
+
 async fn run(ledger: Arc<dyn Ledger>, pool: String, ledger_id: String, mut inbox: Inbox) {
     let mut calendar = CachedCalendar::new();
     let mut waiting = Vec::with_capacity(LARGEST_BATCH);
@@ -160,11 +164,11 @@ async fn run(ledger: Arc<dyn Ledger>, pool: String, ledger_id: String, mut inbox
     let mut late = CommitError::Overloaded;
     while inbox.fill(&mut waiting, &late).await {
         let (batch, answers) = gather(&ledger_id, calendar.current(), waiting.drain(..));
-        let since = Instant::now();
+        let (since, operations) = (Instant::now(), answers.len());
         inbox.backlog.called(since);
         match ledger.execute(&pool, &batch).await {
             Ok(reply) => {
-                inbox.backlog.answered(since, Instant::now());
+                inbox.backlog.answered(operations, since, Instant::now());
                 late = CommitError::Overloaded;
                 waiting.extend(deliver(reply, answers, &batch));
             }
@@ -188,7 +192,8 @@ impl Inbox {
     /// Fills the next call; whether there is one to make. Acquires whose time is over make room for others.
     async fn fill(&mut self, waiting: &mut Vec<Job>, late: &CommitError) -> bool {
         loop {
-            if waiting.is_empty() && self.jobs.recv_many(waiting, LARGEST_BATCH).await == 0 {
+            let most = self.backlog.largest_batch();
+            if waiting.is_empty() && self.jobs.recv_many(waiting, most).await == 0 {
                 return false;
             }
             self.top_up(waiting, late);
@@ -202,7 +207,7 @@ impl Inbox {
         let now = Instant::now();
         loop {
             self.drop_ended(waiting, late, now);
-            let room = LARGEST_BATCH.saturating_sub(waiting.len());
+            let room = self.backlog.largest_batch().saturating_sub(waiting.len());
             if room == 0 || self.jobs.is_empty() {
                 break;
             }

@@ -17,7 +17,10 @@ pub(super) const MOST_STREAMS: u32 = 4_096;
 /// The headers of a request, in bytes.
 pub(super) const LARGEST_HEADERS: u32 = 16 * 1024;
 /// How much a connection may send ahead of what was read: for one request, and for all of them together.
-pub(super) const WINDOWS: (u32, u32) = (256 * 1024, 1024 * 1024);
+pub(super) const WINDOWS: (u32, u32) = (256 * 1024, 2 * 1024 * 1024);
+// HTTP/2's library holds small requests that were not read yet for a flood, and ends the connection with all of its
+// calls, once there are more than one for 512 bytes of the window.
+const _: () = assert!(WINDOWS.1 / 512 >= MOST_STREAMS);
 /// How often a connection is asked whether its peer is there.
 pub(super) const PING_EVERY: Duration = Duration::from_secs(30);
 /// How long the peer may take to say so.

@@ -20,8 +20,11 @@ const CAPACITY: usize = 24;
 const TICK: Duration = Duration::from_millis(1);
 
 /// A ledger that grants everything, and takes its time.
-#[derive(Default)]
 struct SlowLedger {
+    call: Duration,
+    each: Duration,
+    /// How many operations came in the last calls.
+    batches: Mutex<VecDeque<usize>>,
     granted: AtomicUsize,
     settled: AtomicUsize,
     /// What the next calls fail with.
@@ -39,7 +42,13 @@ impl Ledger for SlowLedger {
 
     fn execute<'a>(&'a self, _: &'a str, batch: &'a Batch) -> LedgerFuture<'a, Reply> {
         Box::pin(async {
-            sleep(CALL).await;
+            let operations = batch.acquires.len() + batch.settles.len();
+            {
+                let mut batches = self.batches.lock().unwrap();
+                batches.push_front(operations);
+                batches.truncate(20);
+            }
+            sleep(self.call + self.each * u32::try_from(operations).unwrap()).await;
             if let Some(error) = self.failures.lock().unwrap().pop_front() {
                 return Err(error);
             }
@@ -91,7 +100,19 @@ fn acquire_op() -> Acquire {
 }
 
 fn start(sheds: bool) -> (Arc<SlowLedger>, Committer) {
-    let ledger = Arc::new(SlowLedger::default());
+    start_on(CALL, Duration::ZERO, sheds)
+}
+
+/// A call to this ledger takes so long, and so much longer for each operation.
+fn start_on(call: Duration, each: Duration, sheds: bool) -> (Arc<SlowLedger>, Committer) {
+    let ledger = Arc::new(SlowLedger {
+        call,
+        each,
+        batches: Mutex::default(),
+        granted: AtomicUsize::new(0),
+        settled: AtomicUsize::new(0),
+        failures: Mutex::default(),
+    });
     let committer =
         Committer::start_with(ledger.clone(), "default".to_owned(), "slow".to_owned(), sheds);
     (ledger, committer)
@@ -183,6 +204,22 @@ async fn five_times_the_load_leaves_those_who_are_let_in_quick_and_loses_no_repo
 async fn a_committer_that_turns_nobody_away_for_waiting_is_found_out() {
     let faults = faults_under_overload(false).await;
     assert!(faults.iter().any(|fault| fault.starts_with("p99")), "{faults:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ledger_that_takes_long_for_each_operation_is_not_blocked_by_large_calls() {
+    let (ledger, committer) = start_on(TICK, 3 * TICK, true);
+    Stretch::run(&committer, 1, 2000, 0).await;
+    let largest = *ledger.batches.lock().unwrap().iter().max().unwrap();
+    assert!((4..=16).contains(&largest), "{largest} in one call");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ledger_that_is_far_away_is_asked_for_much_at_once() {
+    let (ledger, committer) = start_on(60 * TICK, Duration::ZERO, true);
+    Stretch::run(&committer, 8, 6000, 0).await;
+    let largest = *ledger.batches.lock().unwrap().iter().max().unwrap();
+    assert!(largest > 200, "{largest} in one call");
 }
 
 #[tokio::test(start_paused = true)]
