@@ -58,6 +58,7 @@ async fn under_overload_calls_are_shed_with_their_reason_memory_is_bounded_and_n
         callers: 16_000,
         seconds: 3,
         connections: 8,
+        outstanding: 0,
         by_labels: true,
     };
     let (over, memory) = stage.load(&flood).await.unwrap();
@@ -113,14 +114,21 @@ async fn a_broker_with_a_thousand_waiters_and_clients_that_never_hang_up_drains_
     rig.broker.process().signal("TERM").unwrap();
     for status in waiters.join_all().await {
         let status = status.unwrap_err();
-        assert_eq!((status.code(), Details::of(&status).reason.as_str()), (Code::Unavailable, "SHUTTING_DOWN"));
+        assert_eq!(
+            (status.code(), Details::of(&status).reason.as_str()),
+            (Code::Unavailable, "SHUTTING_DOWN")
+        );
     }
     assert_eq!(readiness(&http).await, Some(503), "it says that it is not ready as long as it drains");
     let newcomer = rig.api.acquire(ask(MODEL)).await.unwrap_err();
     assert_eq!(Details::of(&newcomer).reason, "SHUTTING_DOWN", "{newcomer:?}");
     let fresh = Api::connect(rig.broker.url()).await;
     let settled = fresh.report(succeeded(&lease.lease_id, 1)).await.unwrap();
-    assert_eq!(settled.state(), SettleState::Settled, "the lease that was out is reported to the draining broker");
+    assert_eq!(
+        settled.state(),
+        SettleState::Settled,
+        "the lease that was out is reported to the draining broker"
+    );
 
     assert!(eventually(async || !rig.broker.process().is_running()).await, "the broker ends");
     assert!(told.elapsed() < GRACE + Duration::from_secs(2), "{:?}", told.elapsed());
@@ -132,9 +140,11 @@ async fn a_broker_with_a_thousand_waiters_and_clients_that_never_hang_up_drains_
 async fn a_call_that_waits_is_refused_before_its_deadline_and_not_cancelled_at_it(backing: Backing) {
     let rig = Rig::start(backing, ONE_IN_FLIGHT).await;
     rig.api.lease().await;
-    let mut client = keybroker_proto::v1::key_broker_client::KeyBrokerClient::connect(rig.broker.url()).await.unwrap();
+    let mut client =
+        keybroker_proto::v1::key_broker_client::KeyBrokerClient::connect(rig.broker.url()).await.unwrap();
     let timeout = Duration::from_secs(2);
-    let mut request = Request::new(AcquireRequest { wait: Some(wire(Duration::from_secs(60))), ..ask(MODEL) });
+    let mut request =
+        Request::new(AcquireRequest { wait: Some(wire(Duration::from_secs(60))), ..ask(MODEL) });
     // The header alone: a client that also gives up by itself would hide what the broker says.
     request.metadata_mut().insert("grpc-timeout", "2S".parse().unwrap());
     let asked = Instant::now();

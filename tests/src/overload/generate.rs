@@ -22,8 +22,6 @@ use tonic::{
 use super::{Error, Outcome, outcome::Counter, stage::LABEL};
 use crate::harness::api::{Details, MODEL, succeeded};
 
-/// The most acquires of this process that are under way.
-const MOST_UNDER_WAY: usize = 20_000;
 const TICK: Duration = Duration::from_millis(1);
 
 /// A load.
@@ -44,6 +42,9 @@ pub struct Load {
     /// Over how many connections
     #[arg(long, default_value_t = 4)]
     pub connections: usize,
+    /// How many acquires may be under way; what is due beyond is not sent, and counted
+    #[arg(long, default_value_t = 2000)]
+    pub outstanding: u32,
     /// Ask by labels, so that the ledger looks at each of the keys
     #[arg(long)]
     pub by_labels: bool,
@@ -103,7 +104,7 @@ impl Generator {
     }
 
     async fn ask_at_rate(self: Arc<Self>, load: &Load) -> Result<(), Error> {
-        let room = Arc::new(Semaphore::new(MOST_UNDER_WAY));
+        let room = Arc::new(Semaphore::new(usize::try_from(load.outstanding)?));
         let (mut sent, all) = (0, load.rate * load.seconds);
         while sent < all {
             let due = u64::try_from(self.started.elapsed().as_micros())? * load.rate / 1_000_000;
@@ -123,7 +124,7 @@ impl Generator {
             sleep_until(Instant::now() + TICK).await;
         }
         // All are answered when every place is free again.
-        let _ = room.acquire_many(u32::try_from(MOST_UNDER_WAY)?).await?;
+        let _ = room.acquire_many(load.outstanding).await?;
         while Arc::strong_count(&self) > 2 {
             tokio::task::yield_now().await;
         }

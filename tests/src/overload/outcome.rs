@@ -66,7 +66,12 @@ pub(super) struct Counter {
 
 impl Counter {
     pub(super) fn new(seconds: usize) -> Self {
-        Self { outcome: Outcome::default(), granted: times(), refused: times(), seconds: vec![times(); seconds] }
+        Self {
+            outcome: Outcome::default(),
+            granted: times(),
+            refused: times(),
+            seconds: vec![times(); seconds],
+        }
     }
 
     pub(super) fn granted(&mut self, second: usize, took: Duration) {
@@ -87,7 +92,8 @@ impl Counter {
         self.outcome.p50 = self.granted.value_at_quantile(0.5);
         self.outcome.p99 = self.granted.value_at_quantile(0.99);
         self.outcome.refused_p99 = self.refused.value_at_quantile(0.99);
-        let second = |times: &Histogram<u64>| Second { granted: times.len(), p99: times.value_at_quantile(0.99) };
+        let second =
+            |times: &Histogram<u64>| Second { granted: times.len(), p99: times.value_at_quantile(0.99) };
         self.outcome.seconds = self.seconds.iter().map(second).collect();
         self.outcome.elapsed = elapsed.as_secs_f64();
         self.outcome
@@ -95,7 +101,8 @@ impl Counter {
 }
 
 fn times() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LONGEST, 2).expect("the bounds are in order and the precision is one that exists")
+    Histogram::new_with_bounds(1, LONGEST, 2)
+        .expect("the bounds are in order and the precision is one that exists")
 }
 
 fn micros(duration: Duration) -> u64 {

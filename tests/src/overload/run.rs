@@ -22,11 +22,14 @@ pub struct Plan {
     #[arg(long, default_value_t = 60)]
     pub over_seconds: u64,
     /// How many keys, each of a project of its own
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 200)]
     pub keys: usize,
     /// Ask without labels: the ledger is then faster than a client on the same machine can be
     #[arg(long)]
     pub plain: bool,
+    /// How many acquires the client has under way at most; what is due beyond is not sent, and counted
+    #[arg(long, default_value_t = 2000)]
+    pub outstanding: u32,
     /// Ask at this many acquires a second instead of finding out what capacity is
     #[arg(long)]
     pub capacity: Option<u64>,
@@ -59,6 +62,7 @@ pub async fn measure(backing: Backing, plan: &Plan, program: PathBuf) -> Result<
         callers: 64,
         seconds: plan.seconds.min(10),
         connections: 4,
+        outstanding: plan.outstanding,
         by_labels: !plan.plain,
     };
     let capacity = match plan.capacity {

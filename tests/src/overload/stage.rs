@@ -46,6 +46,7 @@ impl Stage {
         command.arg("generate").args(["--url", &load.url, "--rate", &load.rate.to_string()]);
         command.args(["--callers", &load.callers.to_string(), "--seconds", &load.seconds.to_string()]);
         command.args(["--connections", &load.connections.to_string()]);
+        command.args(["--outstanding", &load.outstanding.to_string()]);
         if load.by_labels {
             command.arg("--by-labels");
         }

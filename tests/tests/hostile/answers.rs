@@ -21,7 +21,8 @@ fn answers_of_google_are_read_whatever_they_hold() {
     ANSWERS.run(|body| {
         // The first byte of the body chooses the status too.
         let status = 200 + u16::from(body.first().copied().unwrap_or_default()) * 2;
-        for (status, retry_after) in [(429, None), (status, Some(Duration::MAX)), (400, Some(Duration::ZERO))] {
+        for (status, retry_after) in [(429, None), (status, Some(Duration::MAX)), (400, Some(Duration::ZERO))]
+        {
             let decision = read(&Outcome::HttpError { status, body, retry_after });
             if decision.blocks.iter().any(|block| block.length.steps.is_empty()) {
                 return Err(format!("a block without a length: {decision:?}"));
@@ -63,6 +64,10 @@ fn lease_ids_are_read_as_they_are_written_or_not_at_all() {
             return Err(format!("it is written as {id}"));
         }
         let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
-        if plain(&text) && plain(id.quota_model()) { Ok(()) } else { Err("it holds what no id holds".to_owned()) }
+        if plain(&text) && plain(id.quota_model()) {
+            Ok(())
+        } else {
+            Err("it holds what no id holds".to_owned())
+        }
     });
 }

@@ -14,9 +14,10 @@ use keybroker::{
 use keybroker_proto::{
     FILE_DESCRIPTOR_SET,
     v1::{
-        AcquireRequest, Constraints, CreateKeyRequest, CreatePoolRequest, ImportKeysRequest, InspectPoolRequest,
-        Key, LeaseReport, ListKeysRequest, Pool, QueryUsageRequest, RenewRequest, ReportRequest,
-        ResetCooldownsRequest, UpdateKeyRequest, admin_server::AdminServer, key_broker_server::KeyBrokerServer,
+        AcquireRequest, Constraints, CreateKeyRequest, CreatePoolRequest, ImportKeysRequest,
+        InspectPoolRequest, Key, LeaseReport, ListKeysRequest, Pool, QueryUsageRequest, RenewRequest,
+        ReportRequest, ResetCooldownsRequest, UpdateKeyRequest, admin_server::AdminServer,
+        key_broker_server::KeyBrokerServer,
     },
 };
 use keybroker_tests::harness::api::{Details, MODEL, answered, ask, not_sent, succeeded};
@@ -46,14 +47,17 @@ impl World {
     pub(crate) async fn new() -> Self {
         let folder = TempDir::with_prefix("keybroker-hostile").unwrap();
         let file = folder.path().join("keybroker.toml");
-        let text = format!("default_plan = \"off\"\n[[projects]]\nid = \"alpha\"\nkeys = [ {{ id = \"a1\", secret = \"{KEY}\" }} ]\n");
+        let text = format!(
+            "default_plan = \"off\"\n[[projects]]\nid = \"alpha\"\nkeys = [ {{ id = \"a1\", secret = \"{KEY}\" }} ]\n"
+        );
         std::fs::write(&file, text).unwrap();
         let catalogue = config::load(&Sources { file: Some(file), env: &|_| None }).unwrap().catalogue;
         let data = folder.path().join("data");
         let ledger = Arc::new(EmbeddedLedger::open(&data, Reach::System).unwrap());
         let registry = Arc::new(EmbeddedRegistry::open(&data).unwrap());
         let master = "07".repeat(32);
-        let keys = MasterKeys::read(&|name| (name == "KEYBROKER_MASTER_KEY").then(|| master.clone())).unwrap();
+        let keys =
+            MasterKeys::read(&|name| (name == "KEYBROKER_MASTER_KEY").then(|| master.clone())).unwrap();
         let fleet = Arc::new(Fleet::open(ledger, registry, keys, catalogue).await.unwrap());
         Self { fleet, _folder: folder }
     }
@@ -126,7 +130,8 @@ fn examples() -> Vec<Vec<u8>> {
     };
     let reports: Vec<LeaseReport> =
         vec![succeeded(lease, i64::MAX), not_sent(lease), answered(lease, 429, "{\"error\":{\"code\":429}}")];
-    let named = |name: &str| ListKeysRequest { parent: name.to_owned(), page_size: 10, ..ListKeysRequest::default() };
+    let named =
+        |name: &str| ListKeysRequest { parent: name.to_owned(), page_size: 10, ..ListKeysRequest::default() };
     let of = |method: &str| match method {
         "Acquire" => frame(&acquire),
         "Report" => frame(&ReportRequest { reports: reports.clone() }),
@@ -205,9 +210,8 @@ fn every_method_bears_whatever_it_is_sent() {
         let Some((number, body)) = input.split_first() else { return Ok(()) };
         let path = &paths[usize::from(*number) % paths.len()];
         let routes = current.0.routes();
-        let answered = runtime.block_on(async {
-            tokio::time::timeout(WITHIN, call(routes, path, body.to_vec())).await
-        });
+        let answered =
+            runtime.block_on(async { tokio::time::timeout(WITHIN, call(routes, path, body.to_vec())).await });
         let status = answered.map_err(|_| format!("{path} never answers"))??;
         let details = Details::of(&status);
         if format!("{status:?}").contains(KEY) {

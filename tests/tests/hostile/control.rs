@@ -26,7 +26,8 @@ fn a_reader_that_panics_at_something_in_an_example_is_found_in_every_target() {
 
 #[test]
 fn what_is_found_is_made_small() {
-    let check = |input: &[u8]| if input.len() > 4 && input.contains(&b'Z') { Err("Z".to_owned()) } else { Ok(()) };
+    let check =
+        |input: &[u8]| if input.len() > 4 && input.contains(&b'Z') { Err("Z".to_owned()) } else { Ok(()) };
     let finding = QUOTA_IDS.search(200_000, &check).unwrap_err();
     assert!(finding.input.contains(&b'Z') && finding.input.len() < 100, "{finding:?}");
 }

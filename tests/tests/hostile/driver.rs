@@ -119,9 +119,8 @@ impl Target {
             attempt(&watch, check, &input).map_err(|why| Finding { input, why })?;
         }
         let config = Config { cases, failure_persistence: None, max_shrink_iters: 2000, ..Config::default() };
-        let outcome = TestRunner::new(config).run(&hurt(examples), |input| {
-            attempt(&watch, check, &input).map_err(TestCaseError::fail)
-        });
+        let outcome = TestRunner::new(config)
+            .run(&hurt(examples), |input| attempt(&watch, check, &input).map_err(TestCaseError::fail));
         match outcome {
             Ok(()) => Ok(()),
             Err(TestError::Fail(why, input)) => Err(Finding { input, why: why.message().to_owned() }),
@@ -130,11 +129,7 @@ impl Target {
     }
 }
 
-fn attempt(
-    watch: &Watch,
-    check: &impl Fn(&[u8]) -> Result<(), String>,
-    input: &[u8],
-) -> Result<(), String> {
+fn attempt(watch: &Watch, check: &impl Fn(&[u8]) -> Result<(), String>, input: &[u8]) -> Result<(), String> {
     let (before, began) = (panics(), Instant::now());
     watch.begin(input);
     let outcome = catch_unwind(AssertUnwindSafe(|| check(input)));

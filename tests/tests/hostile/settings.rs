@@ -27,7 +27,9 @@ fn load(file: Option<PathBuf>, env: &dyn Fn(&str) -> Option<String>) -> Result<(
             if error.faults.is_empty() {
                 return Err("an error without a fault".to_owned());
             }
-            if let Some(fault) = error.faults.iter().find(|fault| fault.place.is_empty() || fault.fix.is_empty()) {
+            if let Some(fault) =
+                error.faults.iter().find(|fault| fault.place.is_empty() || fault.fix.is_empty())
+            {
                 return Err(format!("a fault without a place or a fix: {fault:?}"));
             }
             format!("{error}{error:?}")

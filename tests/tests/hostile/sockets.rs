@@ -78,7 +78,8 @@ struct Server {
 
 impl Server {
     fn start() -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (world, grpc, http) = runtime.block_on(async {
             let world = World::new().await;
             let bind = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -93,7 +94,8 @@ impl Server {
 
     /// Says all of it, and then nothing more; the server has to answer and to let go.
     fn bear(address: SocketAddr, input: &[u8]) -> Result<(), String> {
-        let mut stream = TcpStream::connect(address).map_err(|error| format!("it does not listen: {error}"))?;
+        let mut stream =
+            TcpStream::connect(address).map_err(|error| format!("it does not listen: {error}"))?;
         stream.set_read_timeout(Some(WITHIN)).unwrap();
         stream.set_write_timeout(Some(WITHIN)).unwrap();
         // It may close as soon as it has heard enough.

@@ -55,8 +55,7 @@ impl Ledger for SlowLedger {
             self.granted.fetch_add(batch.acquires.len(), SeqCst);
             self.settled.fetch_add(batch.settles.len(), SeqCst);
             let granted = Acquired(AcquireState::Granted, 0, String::new(), String::new());
-            let settled =
-                Settled(SettleState::Settled, String::new(), String::new(), String::new(), false);
+            let settled = Settled(SettleState::Settled, String::new(), String::new(), String::new(), false);
             Ok(Reply {
                 now: 0,
                 settles: vec![settled; batch.settles.len()],
@@ -113,8 +112,7 @@ fn start_on(call: Duration, each: Duration, sheds: bool) -> (Arc<SlowLedger>, Co
         settled: AtomicUsize::new(0),
         failures: Mutex::default(),
     });
-    let committer =
-        Committer::start_with(ledger.clone(), "default".to_owned(), "slow".to_owned(), sheds);
+    let committer = Committer::start_with(ledger.clone(), "default".to_owned(), "slow".to_owned(), sheds);
     (ledger, committer)
 }
 
@@ -147,9 +145,9 @@ impl Stretch {
                 });
             }
             let committer = committer.clone();
-            reports.spawn(
-                async move { committer.settle("shard".into(), Settle::not_sent("lease")).await.is_err() },
-            );
+            reports.spawn(async move {
+                committer.settle("shard".into(), Settle::not_sent("lease")).await.is_err()
+            });
             sleep(TICK).await;
         }
         let answers = acquires.join_all().await;
