@@ -98,7 +98,9 @@ impl Backlog {
         let took = micros(now - since);
         average(&self.usual, took);
         if operations <= SMALLEST_BATCH {
-            average(&self.alone, took);
+            // The first one counts in full: until then all of a call's time seems to be its operations'.
+            let known = self.alone.load(Relaxed) > 0;
+            if known { average(&self.alone, took) } else { self.alone.store(took, Relaxed) }
         }
         let beside = took.saturating_sub(self.alone.load(Relaxed)).saturating_mul(1000);
         average(&self.each, beside / u64::try_from(operations.max(1)).unwrap_or(u64::MAX));

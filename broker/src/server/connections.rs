@@ -294,7 +294,8 @@ mod tests {
         let mut second = TcpStream::connect(address).await.unwrap();
         {
             let waiting = connections.next();
-            let closed = second.read(&mut [0; 1]);
+            let mut byte = [0];
+            let closed = second.read(&mut byte);
             let closed = tokio::select! { closed = closed => closed, _ = waiting => panic!("it was let in") };
             assert!(!matches!(closed, Ok(1..)), "{closed:?}");
         }
