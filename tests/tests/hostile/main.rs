@@ -12,6 +12,7 @@ mod client;
 mod control;
 mod corpus;
 mod driver;
+mod fields;
 mod mutation;
 mod settings;
 mod sockets;

@@ -57,7 +57,8 @@ fn configuration_files_are_read_or_every_fault_is_named_with_its_place_and_fix()
         fs::write(&path, input).unwrap();
         let text = String::from_utf8_lossy(input);
         // What stands as a key now; a text that was torn off and stands elsewhere is none.
-        let secrets = text.split("secret = \"").skip(1).filter_map(|rest| rest.split(['"', '\\', '\n']).next());
+        let secrets =
+            text.split("secret = \"").skip(1).filter_map(|rest| rest.split(['"', '\\', '\n']).next());
         let keys: Vec<&str> = secrets.filter(|key| key.contains(KEY)).collect();
         load(
             Some(path.clone()),
@@ -90,7 +91,8 @@ fn environment_variables_are_read_or_named() {
         let text = String::from_utf8_lossy(input);
         let values: Vec<&str> = text.split('\n').collect();
         // A path may be shown.
-        let path = values.get(NAMES.len() - 1).is_some_and(|path| path.contains('/') || path.ends_with(".toml"));
+        let path =
+            values.get(NAMES.len() - 1).is_some_and(|path| path.contains('/') || path.ends_with(".toml"));
         let keys: &[&str] = if path { &[] } else { &[KEY] };
         let env = |name: &str| {
             let place = NAMES.iter().position(|known| *known == name)?;

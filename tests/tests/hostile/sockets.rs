@@ -11,7 +11,7 @@ use keybroker_tests::harness::api::{MODEL, ask};
 use tokio::{net::TcpListener, runtime::Runtime};
 
 use super::{
-    calls::{World, frame},
+    calls::{KEY, World, frame},
     driver::Target,
 };
 
@@ -94,6 +94,10 @@ impl Server {
 
     /// Says all of it, and then nothing more; the server has to answer and to let go.
     fn bear(address: SocketAddr, input: &[u8]) -> Result<(), String> {
+        Self::answer(address, input).map(drop)
+    }
+
+    fn answer(address: SocketAddr, input: &[u8]) -> Result<Vec<u8>, String> {
         let mut stream =
             TcpStream::connect(address).map_err(|error| format!("it does not listen: {error}"))?;
         stream.set_read_timeout(Some(WITHIN)).unwrap();
@@ -110,8 +114,23 @@ impl Server {
                 Err("it does not let go".to_owned())
             }
             _ if answer.len() as u64 > LONGEST_ANSWER => Err("it answers without end".to_owned()),
-            _ => Ok(()),
+            _ => Ok(answer),
         }
+    }
+}
+
+#[test]
+fn what_is_not_hurt_is_answered_with_a_lease() {
+    let server = Server::start();
+    // Without the end of what is said: the server may let go then before it has answered.
+    let mut stream = TcpStream::connect(server.grpc).unwrap();
+    stream.set_read_timeout(Some(WITHIN)).unwrap();
+    stream.write_all(&examples()[0]).unwrap();
+    let (mut answer, mut part) = (Vec::new(), [0; 4096]);
+    while !answer.windows(KEY.len()).any(|window| window == KEY.as_bytes()) {
+        let length = stream.read(&mut part).unwrap();
+        assert_ne!(length, 0, "it lets go: {:?}", String::from_utf8_lossy(&answer));
+        answer.extend_from_slice(&part[..length]);
     }
 }
 
