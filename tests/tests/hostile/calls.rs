@@ -247,7 +247,7 @@ fn every_method_bears_whatever_it_is_sent() {
     CALLS.run(|input| {
         let mut current = world.borrow_mut();
         current.1 += 1;
-        if current.1 % CALLS_A_WORLD == 0 {
+        if current.1.is_multiple_of(CALLS_A_WORLD) {
             runtime.block_on(current.0.still_serves());
             current.0 = runtime.block_on(World::new());
         }

@@ -146,12 +146,15 @@ fn attempt(watch: &Watch, check: &impl Fn(&[u8]) -> Result<(), String>, input: &
     if took > WITHIN { Err(format!("it takes {took:?}")) } else { Ok(()) }
 }
 
+/// A case that is tried, and since when.
+type Case = (Instant, Vec<u8>);
+
 /// Ends the process when a case never ends, and says which.
-struct Watch(Arc<Mutex<Option<(Instant, Vec<u8>)>>>);
+struct Watch(Arc<Mutex<Option<Case>>>);
 
 impl Watch {
     fn start(name: &'static str) -> Self {
-        let current = Arc::new(Mutex::new(None::<(Instant, Vec<u8>)>));
+        let current = Arc::new(Mutex::new(None::<Case>));
         let watched = Arc::downgrade(&current);
         std::thread::spawn(move || {
             while let Some(current) = watched.upgrade() {
