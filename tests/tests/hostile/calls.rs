@@ -242,7 +242,7 @@ fn what_is_not_hurt_is_understood() {
 #[test]
 fn every_method_bears_whatever_it_is_sent() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let world = RefCell::new((runtime.block_on(World::new()), 0));
+    let world = RefCell::new((runtime.block_on(World::new()), 0_usize));
     let paths = methods();
     CALLS.run(|input| {
         let mut current = world.borrow_mut();
