@@ -17,6 +17,8 @@ pub(super) const LARGEST_BATCH: usize = 256;
 const SMALLEST_BATCH: usize = 8;
 /// How long the operations of a call may take, beside what a call takes by itself: others wait for its end.
 const CALL_LENGTH: Duration = Duration::from_millis(25);
+/// What an operation is held to take until it is known, in nanoseconds: the first calls are not the largest.
+const EACH_AT_FIRST: u64 = 800_000;
 /// How long one may wait for the ledger in a burst.
 const BURST_WAIT: Duration = Duration::from_millis(100);
 /// The same once the queue stands, where calls to the ledger are quick.
@@ -45,7 +47,7 @@ impl Backlog {
             began: now,
             usual: AtomicU64::new(0),
             alone: AtomicU64::new(0),
-            each: AtomicU64::new(0),
+            each: AtomicU64::new(EACH_AT_FIRST),
             caught_up: AtomicU64::new(0),
             called: AtomicU64::new(0),
         }
@@ -104,6 +106,14 @@ impl Backlog {
         }
         let beside = took.saturating_sub(self.alone.load(Relaxed)).saturating_mul(1000);
         average(&self.each, beside / u64::try_from(operations.max(1)).unwrap_or(u64::MAX));
+    }
+
+    /// A call of so many operations that began then gave no answer: perhaps they were too many.
+    pub(super) fn failed(&self, operations: usize, since: Instant, now: Instant) {
+        if operations > SMALLEST_BATCH {
+            let took = micros(now - since).saturating_mul(1000);
+            average(&self.each, took / u64::try_from(operations).unwrap_or(u64::MAX));
+        }
     }
 
     fn micros(&self, now: Instant) -> u64 {

@@ -173,6 +173,7 @@ async fn run(ledger: Arc<dyn Ledger>, pool: String, ledger_id: String, mut inbox
                 waiting.extend(deliver(reply, answers, &batch));
             }
             Err(error) => {
+                inbox.backlog.failed(operations, since, Instant::now());
                 tracing::warn!(pool, %error, "the ledger gave no answer");
                 late = CommitError::Ledger(error);
                 fail(&late, answers);
