@@ -7,7 +7,7 @@ BIN := target/release
 QUICK := --profile quick
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-answers test-day lint bench clean
+.PHONY: help setup build demo test test-answers test-day lint bench overload fuzz clean
 
 help: ## List the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -44,6 +44,14 @@ bench: ## Measure against a tonic echo and raw Redis in one run; ARGS="--quick"
 	@scripts/setup
 	@$(CARGO) build $(PROFILE) --quiet -p keybroker -p keybroker-tests --bins
 	@$(BIN)/bench $(ARGS)
+
+overload: ## Ask a broker for five times its capacity for a minute, on each ledger; ARGS="--help" for more
+	@scripts/setup
+	@$(CARGO) build $(PROFILE) --quiet -p keybroker -p keybroker-tests --bins
+	@$(BIN)/overload $(ARGS)
+
+fuzz: ## Put hurt input to everything that reads what others wrote; CASES=1000000 for that many
+	HOSTILE_CASES=$(or $(CASES),1000000) $(CARGO) test $(QUICK) -p keybroker-tests --test hostile -- --nocapture
 
 clean: ## Remove what was built
 	$(CARGO) clean

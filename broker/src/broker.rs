@@ -168,6 +168,13 @@ impl Broker {
         self.draining.send_replace(true);
     }
 
+    /// Whether more leases were handed out here than were reported. Of a fleet whose workers report to any
+    /// broker this is an estimate.
+    pub fn awaits_reports(&self) -> bool {
+        let views = self.state().stats.values().map(|stats| stats.view()).collect::<Vec<_>>();
+        views.iter().map(|view| view.granted - view.settled).sum::<i64>() > 0
+    }
+
     /// Tells hooks what they were not told yet, for at most `grace`.
     pub async fn finish_hooks(&self, grace: Duration) {
         self.hooks.close(grace).await;

@@ -127,6 +127,13 @@ pub struct ServeArgs {
     /// How long calls under way may take after SIGTERM, in seconds
     #[arg(long, env = "KEYBROKER_DRAIN_GRACE", default_value = "20", value_name = "SECONDS", value_parser = seconds)]
     pub drain_grace: Duration,
+    /// How many gRPC connections may be open at a time; further ones are closed at once
+    #[arg(long, env = "KEYBROKER_MAX_CONNECTIONS", default_value = "20000", value_name = "COUNT", value_parser = connections)]
+    pub max_connections: usize,
+    /// After how long a client is asked to connect anew, in seconds, so that clients spread over brokers;
+    /// calls under way are finished
+    #[arg(long, env = "KEYBROKER_MAX_CONNECTION_AGE", default_value = "1800", value_name = "SECONDS", value_parser = age)]
+    pub max_connection_age: Duration,
     /// What is logged: error, warn, info, debug, trace, or directives such as keybroker=debug
     #[arg(long, env = "KEYBROKER_LOG", default_value = "info", value_name = "LEVEL")]
     pub log: String,
@@ -156,4 +163,18 @@ pub enum LogFormat {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: u64 = text.parse().map_err(|_| "write a whole number of seconds".to_owned())?;
     if seconds > 3600 { Err("write 0 to 3600".to_owned()) } else { Ok(Duration::from_secs(seconds)) }
+}
+
+fn connections(text: &str) -> Result<usize, String> {
+    let count: usize = text.parse().map_err(|_| "write a whole number of connections".to_owned())?;
+    if (1..=1_000_000).contains(&count) { Ok(count) } else { Err("write 1 to 1000000".to_owned()) }
+}
+
+fn age(text: &str) -> Result<Duration, String> {
+    let seconds: u64 = text.parse().map_err(|_| "write a whole number of seconds".to_owned())?;
+    if (10..=86_400).contains(&seconds) {
+        Ok(Duration::from_secs(seconds))
+    } else {
+        Err("write 10 to 86400".to_owned())
+    }
 }

@@ -23,7 +23,7 @@ use crate::{
     redis_servers::{BadRedisUrl, Servers, Target, TlsFiles},
     registry::{Registry, RegistryError, embedded::EmbeddedRegistry, redis::RedisRegistry, seal::MasterKeys},
     reload,
-    server::{self, Listeners},
+    server::{self, Limits, Listeners, descriptors},
 };
 
 /// How long a call to Redis may take.
@@ -81,6 +81,9 @@ async fn run(
     master_keys: Option<MasterKeys>,
     seen: reload::Stamps,
 ) -> Result<(), Failure> {
+    let limits =
+        Limits { max_connections: args.max_connections, max_connection_age: args.max_connection_age };
+    descriptors::raise_limit(limits.max_connections);
     let listeners = Listeners {
         grpc: bind(args.grpc_addr, "--grpc-addr or KEYBROKER_GRPC_ADDR").await?,
         http: bind(args.http_addr, "--http-addr or KEYBROKER_HTTP_ADDR").await?,
@@ -102,7 +105,7 @@ async fn run(
         tokio::spawn(reload::watch(fleet.clone(), args.config.config.clone(), loaded.files, seen));
     let following = tokio::spawn(fleet.clone().watch());
     tracing::info!(%grpc, %http, "serving");
-    let outcome = server::run(fleet, listeners, stop_signal()?, args.drain_grace).await;
+    let outcome = server::run(fleet, listeners, limits, stop_signal()?, args.drain_grace).await;
     reloading.abort();
     following.abort();
     outcome.map_err(Failure::failed)?;

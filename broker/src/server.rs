@@ -1,6 +1,19 @@
 //! Serves a broker on listeners that are already bound, until it is told to stop.
 
-use std::{future::Future, io, sync::Arc, time::Duration};
+mod connections;
+pub(crate) mod descriptors;
+mod intake;
+mod limits;
+
+use std::{
+    future::Future,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use keybroker_proto::{
     FILE_DESCRIPTOR_SET,
@@ -9,18 +22,28 @@ use keybroker_proto::{
 use tokio::{
     net::TcpListener,
     sync::watch,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
-use tonic::transport::{Server, server::TcpIncoming};
+use tonic::transport::Server;
 
 use crate::{
+    broker::Broker,
     fleet::Fleet,
     grpc::{AdminService, KeyBrokerService},
     http,
 };
+use connections::Connections;
+use intake::IntakeLayer;
+pub use limits::Limits;
+use limits::{
+    AGE_GRACE, HTTP_AGE, LARGEST_HEADERS, LARGEST_REQUEST, MOST_HTTP_CONNECTIONS, MOST_STREAMS, PING_EVERY,
+    PING_WITHIN, WINDOWS,
+};
 
-/// The largest request that is read: a report may carry long bodies, of which only a part is kept.
-const LARGEST_REQUEST: usize = 8 * 1024 * 1024;
+/// How often it is looked whether anybody may still have something to say while draining.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// The last part of the grace, in which connections are closed: a quarter of it, and no more than this.
+const CLOSING: Duration = Duration::from_secs(2);
 
 /// What to listen on.
 pub struct Listeners {
@@ -30,14 +53,17 @@ pub struct Listeners {
     pub http: TcpListener,
 }
 
-/// Serves a broker of the fleet until `stop` resolves; then leases nothing more, lets calls under way finish, tells
-/// hooks what happened until then and returns, at the latest after `grace`.
+/// Serves a broker of the fleet until `stop` resolves, and then drains: nothing more is leased, those who wait and
+/// those who come are sent elsewhere, and reports are taken as long as there may be some. In the last part of
+/// `grace` connections are closed and calls under way are finished, hooks are told what happened until then, and
+/// it returns, whatever clients do.
 ///
 /// # Errors
 /// If a server fails.
 pub async fn run(
     fleet: Arc<Fleet>,
     listeners: Listeners,
+    limits: Limits,
     stop: impl Future<Output = ()>,
     grace: Duration,
 ) -> io::Result<()> {
@@ -57,18 +83,27 @@ pub async fn run(
     let key_broker =
         KeyBrokerServer::new(KeyBrokerService::new(fleet.clone())).max_decoding_message_size(LARGEST_REQUEST);
     let admin = AdminServer::new(AdminService::new(fleet)).max_decoding_message_size(LARGEST_REQUEST);
+    let age = limits.max_connection_age;
+    let connections = Connections::new(listeners.grpc, "grpc", limits.max_connections, age + AGE_GRACE);
+    let open = connections.open();
+    let (stream_window, connection_window) = WINDOWS;
     let grpc = Server::builder()
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .http2_keepalive_interval(Some(PING_EVERY))
+        .http2_keepalive_timeout(Some(PING_WITHIN))
+        .http2_max_header_list_size(LARGEST_HEADERS)
+        .max_concurrent_streams(MOST_STREAMS)
+        .initial_stream_window_size(stream_window)
+        .initial_connection_window_size(connection_window)
+        .max_connection_age(age)
+        .layer(IntakeLayer::default())
         .add_service(key_broker)
         .add_service(admin)
         .add_service(health_service)
         .add_service(reflection)
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listeners.grpc).with_nodelay(Some(true)),
-            until_stopped(stopped.clone()),
-        );
-    let http = axum::serve(listeners.http, http::router(broker.clone()))
-        .with_graceful_shutdown(until_stopped(stopped));
+        .serve_with_incoming_shutdown(connections.incoming(), until_stopped(stopped.clone()));
+    let probes = Connections::new(listeners.http, "http", MOST_HTTP_CONNECTIONS, HTTP_AGE);
+    let http =
+        axum::serve(probes, http::router(broker.clone())).with_graceful_shutdown(until_stopped(stopped));
     let servers =
         async { tokio::try_join!(async { grpc.await.map_err(io::Error::other) }, async { http.await }) };
     tokio::pin!(servers);
@@ -76,12 +111,18 @@ pub async fn run(
         ended = &mut servers => return ended.map(|_| ()),
         () = stop => {}
     }
-    tracing::info!(?grace, "draining: nothing more is leased, calls under way are finished");
-    broker.drain();
-    health.set_not_serving::<KeyBrokerServer<KeyBrokerService>>().await;
-    stopping.send_replace(true);
+    tracing::info!(?grace, "draining: nothing more is leased, reports are taken");
     let ends_at = Instant::now() + grace;
-    let ended = timeout_at(ends_at, servers).await;
+    let closing = (grace / 4).min(CLOSING);
+    health.set_not_serving::<KeyBrokerServer<KeyBrokerService>>().await;
+    broker.drain();
+    tokio::select! {
+        ended = &mut servers => return ended.map(|_| ()),
+        _ = timeout_at(ends_at - closing, nothing_to_come(&broker, &open)) => {}
+    }
+    stopping.send_replace(true);
+    // Hooks get the rest of the time, and some of it whatever clients do.
+    let ended = timeout_at(ends_at - closing / 4, servers).await;
     broker.finish_hooks(ends_at.saturating_duration_since(Instant::now())).await;
     match ended {
         Ok(ended) => ended.map(|_| ()),
@@ -89,5 +130,12 @@ pub async fn run(
             tracing::warn!("the grace ended with calls still under way");
             Ok(())
         }
+    }
+}
+
+/// Resolves when no report is to be expected: nobody is connected, or every lease of this broker was reported.
+async fn nothing_to_come(broker: &Broker, open: &AtomicUsize) {
+    while open.load(SeqCst) > 0 && broker.awaits_reports() {
+        sleep(LOOK_EVERY).await;
     }
 }

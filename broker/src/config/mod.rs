@@ -100,6 +100,11 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
                 assembly.add_file(written, &mut found);
             }
             Err(error) => {
+                // A key that was put in the wrong place is no name of a file.
+                let name = path.to_string_lossy();
+                if !name.contains('/') && !name.ends_with(".toml") {
+                    found.keep_secret(&name);
+                }
                 let fix = format!("name a readable TOML file by --config or {FILE_VARIABLE}");
                 found.fault(path.display(), format!("cannot be read: {error}"), fix);
             }

@@ -101,6 +101,7 @@ pub(super) fn wish(request: &AcquireRequest, faults: &mut Faults) -> Wish {
         ttl,
         consumer: request.consumer.clone(),
         wait: wait.unwrap_or_default(),
+        deadline: None,
         permits: i64::from(permits),
         project: constraints.project,
         tier: tier.unwrap_or(Tier::Unspecified),

@@ -7,31 +7,35 @@ use keybroker_proto::v1::{
     AcquireRequest, AcquireResponse, ErrorReason, RenewRequest, RenewResponse, ReportRequest, ReportResponse,
     ReportResult, key_broker_server::KeyBroker,
 };
+use tokio::{sync::Semaphore, time::Instant};
 use tonic::{Code, Request, Response, Status};
 
 use super::{
     check::{self, Faults},
-    convert, status,
+    convert, deadline, status,
 };
 use crate::{
     broker::Broker,
     fleet::Fleet,
     lease_id::LeaseId,
-    pool::{Report, Reported},
+    pool::{AcquireError, Report, Reported},
 };
 
 const MOST_REPORTS: usize = 256;
+/// How many learned names of models are written down at a time; what is left out is learned again.
+const MOST_LEARNING: usize = 8;
 
 /// Leases keys.
 pub struct KeyBrokerService {
     broker: Arc<Broker>,
     fleet: Arc<Fleet>,
+    learning: Arc<Semaphore>,
 }
 
 impl KeyBrokerService {
     /// The service of that fleet's broker.
     pub fn new(fleet: Arc<Fleet>) -> Self {
-        Self { broker: fleet.broker().clone(), fleet }
+        Self { broker: fleet.broker().clone(), fleet, learning: Arc::new(Semaphore::new(MOST_LEARNING)) }
     }
 
     async fn report_one(&self, report: &Report<'_>) -> Result<ReportResult, Status> {
@@ -40,10 +44,13 @@ impl KeyBrokerService {
             Some(pool) => pool.report(report).await.map_err(|error| status::of_acquire(&error))?,
             None => Reported::unknown(&report.outcome),
         };
-        if let Some(quota_model) = reported.counted_as.clone() {
+        if let Some(quota_model) = reported.counted_as.clone()
+            && let Ok(permit) = self.learning.clone().try_acquire_owned()
+        {
             // What is learned is for those who come next; nobody waits for it.
             let (fleet, model) = (self.fleet.clone(), report.lease.quota_model().to_owned());
             tokio::spawn(async move {
+                let _permit = permit;
                 if let Err(error) = fleet.learn_alias(&model, &quota_model).await {
                     tracing::warn!(%error, model, quota_model, "what a model counts as could not be remembered");
                 }
@@ -56,8 +63,9 @@ impl KeyBrokerService {
 #[tonic::async_trait]
 impl KeyBroker for KeyBrokerService {
     async fn acquire(&self, request: Request<AcquireRequest>) -> Result<Response<AcquireResponse>, Status> {
-        let request = request.into_inner();
         let mut faults = Faults::default();
+        let deadline = deadline::of(&request, &mut faults);
+        let request = request.into_inner();
         let mut wish = check::wish(&request, &mut faults);
         let earlier =
             request.settle.as_ref().and_then(|earlier| check::report(earlier, "settle", &mut faults));
@@ -73,6 +81,14 @@ impl KeyBroker for KeyBrokerService {
         };
         if self.broker.is_draining() {
             return Err(status::shutting_down());
+        }
+        if let Some(deadline) = deadline {
+            if deadline.at <= Instant::now() {
+                return Err(status::of_acquire(&AcquireError::DeadlinePassed));
+            }
+            // Nobody waits for longer than the caller listens; a refusal is to reach it as well.
+            wish.wait = wish.wait.min(deadline.answer_by.saturating_duration_since(Instant::now()));
+            wish.deadline = Some(deadline.at);
         }
         match pool.acquire(&wish, self.broker.drained()).await {
             Ok(grant) => Ok(Response::new(AcquireResponse { lease: Some(convert::lease(&grant)), settled })),

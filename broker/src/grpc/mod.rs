@@ -3,8 +3,10 @@
 mod admin;
 mod check;
 mod convert;
+pub(crate) mod deadline;
 mod key_broker;
 mod status;
 
 pub use admin::AdminService;
 pub use key_broker::KeyBrokerService;
+pub(crate) use status::overloaded;

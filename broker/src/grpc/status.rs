@@ -13,17 +13,38 @@ use crate::{
     broker::pool_name,
     fleet::FleetError,
     ledger::LedgerError,
-    pool::{AcquireError, Refusal, RefusalReason, RenewError},
+    pool::{AcquireError, Refusal, RefusalReason, RenewError, pause},
     registry::RegistryError,
 };
 
+/// The longest message, in bytes. A status travels in headers, of which clients take 16 KiB, and what it says may
+/// echo a request of megabytes.
+const LONGEST_MESSAGE: usize = 1500;
+/// What all bad fields together may say; of those beyond it is told how many they are.
+const MOST_ABOUT_FIELDS: usize = 4096;
+/// What one bad field may say: its name, and what is wrong with it.
+const LONGEST_FIELD: usize = 200;
+
+/// A text that was cut, if it is too long.
+fn bounded(text: impl Into<String>, longest: usize) -> String {
+    let mut text: String = text.into();
+    if text.len() > longest {
+        let end = (0..=longest).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
 /// A status with its reason.
 pub(super) fn status(code: Code, reason: ErrorReason, message: impl Into<String>) -> Status {
+    let message = bounded(message, LONGEST_MESSAGE);
     Status::with_error_details(code, message, details(reason, HashMap::new()))
 }
 
 /// Bad fields, each with what is wrong and the fix.
 pub(super) fn bad_request(violations: Vec<(String, String)>) -> Status {
+    let violations = as_many_as_fit(violations);
     let list =
         violations.iter().map(|(field, wrong)| format!("{field} {wrong}")).collect::<Vec<_>>().join("; ");
     let mut details = details(ErrorReason::InvalidField, HashMap::new());
@@ -34,7 +55,22 @@ pub(super) fn bad_request(violations: Vec<(String, String)>) -> Status {
         localized_message: None,
     };
     details.set_bad_request(violations.into_iter().map(field).collect::<Vec<_>>());
-    Status::with_error_details(Code::InvalidArgument, list, details)
+    Status::with_error_details(Code::InvalidArgument, bounded(list, LONGEST_MESSAGE), details)
+}
+
+fn as_many_as_fit(violations: Vec<(String, String)>) -> Vec<(String, String)> {
+    let (count, mut said) = (violations.len(), 0);
+    let mut kept = Vec::new();
+    for (field, wrong) in violations {
+        let (field, wrong) = (bounded(field, LONGEST_FIELD), bounded(wrong, 2 * LONGEST_FIELD));
+        said += field.len() + wrong.len();
+        if said > MOST_ABOUT_FIELDS {
+            kept.push(("…".to_owned(), format!("and {} more are wrong", count - kept.len())));
+            break;
+        }
+        kept.push((field, wrong));
+    }
+    kept
 }
 
 /// A pool that is not configured.
@@ -42,6 +78,11 @@ pub(super) fn unknown_pool(pool: &str, known: &[String]) -> Status {
     let message =
         format!("pool {:?} is not configured; configured are: {}", pool_name(pool), known.join(", "));
     status(Code::NotFound, ErrorReason::UnknownPool, message)
+}
+
+/// A broker that has too much to do to even read the call.
+pub(crate) fn overloaded() -> Status {
+    of_acquire(&AcquireError::Overloaded { retry_after: pause(), queue_length: 0 })
 }
 
 /// A broker that is shutting down.
@@ -66,6 +107,9 @@ pub(super) fn of_acquire(error: &AcquireError) -> Status {
             let mut details = details(ErrorReason::Overloaded, estimate(*retry_after, *queue_length));
             details.set_retry_info(Some(*retry_after));
             Status::with_error_details(Code::ResourceExhausted, error.to_string(), details)
+        }
+        AcquireError::DeadlinePassed => {
+            status(Code::DeadlineExceeded, ErrorReason::DeadlinePassed, error.to_string())
         }
         AcquireError::PoolGone => status(Code::NotFound, ErrorReason::UnknownPool, error.to_string()),
         AcquireError::ShuttingDown => shutting_down(),
@@ -145,7 +189,7 @@ fn of_registry(error: &RegistryError) -> Status {
 fn admin_status(code: Code, reason: AdminErrorReason, message: impl Into<String>) -> Status {
     let mut details = ErrorDetails::new();
     details.set_error_info(reason.as_str_name(), ERROR_DOMAIN, HashMap::new());
-    Status::with_error_details(code, message, details)
+    Status::with_error_details(code, bounded(message, LONGEST_MESSAGE), details)
 }
 
 fn refused(refusal: &Refusal) -> Status {

@@ -108,7 +108,7 @@ impl Pool {
         op.exclude.extend_from_slice(kept);
         self.early.learn_common(&commons);
         let lease = op.lease.clone();
-        let asking = self.committer.acquire(shard.clone(), op, commons.clone());
+        let asking = self.committer.acquire(shard.clone(), op, commons.clone(), wish.deadline);
         let (answer, now) = asking.await.map_err(|error| self.failed(error))?;
         Ok(Asked { lease, commons, answer, now })
     }

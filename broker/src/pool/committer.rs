@@ -1,19 +1,30 @@
 //! Group commit: while one call to the ledger is under way, what comes in queues; when it returns,
 //! all of it goes in the next call. No timer, no delay when idle.
+//!
+//! What queues is bounded by number and by age. Acquires are turned away first: on arrival when they
+//! would wait for too long, and when their turn comes if they did. Reports are turned away only when there
+//! is no room at all, since one that is lost costs capacity until its lease expires.
+
+#[cfg(test)]
+mod tests;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
+use super::backlog::{Backlog, LARGEST_BATCH};
 use crate::ledger::{
     Acquire, AcquireState, Acquired, Batch, CommonSpec, Edit, Ledger, LedgerError, Millis, Renew, Renewed,
     Reply, Settle, Settled, calendar::Calendar, shard::REBASE_AT,
 };
 
-/// The most operations in one call: it bounds how long the ledger is busy with one pool.
-const LARGEST_BATCH: usize = 256;
 /// The most operations that may queue.
 const LONGEST_QUEUE: usize = 20_000;
+/// The most operations among which an acquire may still queue; the rest of the room is for reports.
+const LONGEST_FOR_ACQUIRES: usize = LONGEST_QUEUE / 2;
 /// How long a calendar is used before it is made anew.
 const CALENDAR_LIFE: Duration = Duration::from_secs(60);
 
@@ -24,6 +35,8 @@ pub(super) enum CommitError {
     Ledger(LedgerError),
     /// Too many operations queue already; this one was not tried.
     Overloaded,
+    /// The caller's deadline passed before its turn came; it was not tried.
+    DeadlinePassed,
     /// The broker is ending.
     Ended,
 }
@@ -33,25 +46,43 @@ type Answer<T> = oneshot::Sender<Result<(T, Millis), CommitError>>;
 enum Job {
     Settle(Arc<str>, Settle, Answer<Settled>),
     Renew(Arc<str>, Renew, Answer<Renewed>),
-    Acquire(Arc<str>, Acquire, Vec<Arc<CommonSpec>>, Answer<Acquired>),
+    Acquire(Box<Ask>),
     Edit(Edit, Answer<bool>),
+}
+
+struct Ask {
+    shard: Arc<str>,
+    op: Acquire,
+    commons: Vec<Arc<CommonSpec>>,
+    since: Instant,
+    deadline: Option<Instant>,
+    answer: Answer<Acquired>,
 }
 
 /// The queue in front of a pool's ledger. Operations name their shard; the index in them is set here.
 #[derive(Clone)]
 pub(super) struct Committer {
     queue: mpsc::Sender<Job>,
+    backlog: Arc<Backlog>,
+    sheds: bool,
 }
 
 impl Committer {
     /// Starts the task that makes the calls.
     pub(super) fn start(ledger: Arc<dyn Ledger>, pool: String, ledger_id: String) -> Self {
+        Self::start_with(ledger, pool, ledger_id, true)
+    }
+
+    fn start_with(ledger: Arc<dyn Ledger>, pool: String, ledger_id: String, sheds: bool) -> Self {
         let (queue, jobs) = mpsc::channel(LONGEST_QUEUE);
-        tokio::spawn(run(ledger, pool, ledger_id, jobs));
-        Self { queue }
+        let backlog = Arc::new(Backlog::new(Instant::now()));
+        let inbox = Inbox { jobs, backlog: backlog.clone(), sheds };
+        tokio::spawn(run(ledger, pool, ledger_id, inbox));
+        Self { queue, backlog, sheds }
     }
 
     /// Asks for a lease, which is charged to these accounts as well; with the answer comes the ledger's clock.
+    /// After the deadline nothing is granted.
     ///
     /// # Errors
     /// If the ledger gave no answer; the lease may then have been granted.
@@ -60,8 +91,14 @@ impl Committer {
         shard: Arc<str>,
         op: Acquire,
         commons: Vec<Arc<CommonSpec>>,
+        deadline: Option<Instant>,
     ) -> Result<(Acquired, Millis), CommitError> {
-        self.ask(|answer| Job::Acquire(shard, op, commons, answer)).await
+        let since = Instant::now();
+        let queued = self.queue.max_capacity() - self.queue.capacity();
+        if self.sheds && (queued >= LONGEST_FOR_ACQUIRES || self.backlog.is_too_long(queued, since)) {
+            return Err(CommitError::Overloaded);
+        }
+        self.ask(|answer| Job::Acquire(Box::new(Ask { shard, op, commons, since, deadline, answer }))).await
     }
 
     /// Settles a lease.
@@ -110,22 +147,105 @@ impl Committer {
 struct Answers {
     settles: Vec<Answer<Settled>>,
     renews: Vec<Answer<Renewed>>,
-    acquires: Vec<Answer<Acquired>>,
+    acquires: Vec<(Answer<Acquired>, Option<Instant>)>,
     edits: Vec<Answer<bool>>,
 }
 
-async fn run(ledger: Arc<dyn Ledger>, pool: String, ledger_id: String, mut jobs: mpsc::Receiver<Job>) {
+impl Answers {
+    fn len(&self) -> usize {
+        self.settles.len() + self.renews.len() + self.acquires.len() + self.edits.len()
+    }
+}
+
+async fn run(ledger: Arc<dyn Ledger>, pool: String, ledger_id: String, mut inbox: Inbox) {
     let mut calendar = CachedCalendar::new();
     let mut waiting = Vec::with_capacity(LARGEST_BATCH);
-    while !waiting.is_empty() || jobs.recv_many(&mut waiting, LARGEST_BATCH).await > 0 {
+    // What those are told who waited too long: if the ledger failed meanwhile, that is why.
+    let mut late = CommitError::Overloaded;
+    while inbox.fill(&mut waiting, &late).await {
         let (batch, answers) = gather(&ledger_id, calendar.current(), waiting.drain(..));
+        let (since, operations) = (Instant::now(), answers.len());
+        inbox.backlog.called(since);
         match ledger.execute(&pool, &batch).await {
-            Ok(reply) => waiting.extend(deliver(reply, answers, &batch)),
+            Ok(reply) => {
+                inbox.backlog.answered(operations, since, Instant::now());
+                late = CommitError::Overloaded;
+                waiting.extend(deliver(reply, answers, &batch));
+            }
             Err(error) => {
+                inbox.backlog.failed(operations, since, Instant::now());
                 tracing::warn!(pool, %error, "the ledger gave no answer");
-                fail(&CommitError::Ledger(error), answers);
+                late = CommitError::Ledger(error);
+                fail(&late, answers);
             }
         }
+    }
+}
+
+/// The end of the queue from which calls to the ledger are filled.
+struct Inbox {
+    jobs: mpsc::Receiver<Job>,
+    backlog: Arc<Backlog>,
+    sheds: bool,
+}
+
+impl Inbox {
+    /// Fills the next call; whether there is one to make. Acquires whose time is over make room for others.
+    async fn fill(&mut self, waiting: &mut Vec<Job>, late: &CommitError) -> bool {
+        loop {
+            let most = self.backlog.largest_batch();
+            if waiting.is_empty() && self.jobs.recv_many(waiting, most).await == 0 {
+                return false;
+            }
+            self.top_up(waiting, late);
+            if !waiting.is_empty() {
+                return true;
+            }
+        }
+    }
+
+    fn top_up(&mut self, waiting: &mut Vec<Job>, late: &CommitError) {
+        let now = Instant::now();
+        loop {
+            self.drop_ended(waiting, late, now);
+            let room = self.backlog.largest_batch().saturating_sub(waiting.len());
+            if room == 0 || self.jobs.is_empty() {
+                break;
+            }
+            for _ in 0..room {
+                let Ok(job) = self.jobs.try_recv() else { break };
+                waiting.push(job);
+            }
+        }
+        if self.jobs.is_empty() {
+            self.backlog.caught_up(now);
+        }
+    }
+
+    fn drop_ended(&self, waiting: &mut Vec<Job>, late: &CommitError, now: Instant) {
+        // As long as all of them fit into the call, nobody has to make room.
+        let crowded = self.sheds && !self.jobs.is_empty() && self.backlog.stands(now);
+        let longest = self.backlog.longest_wait(now);
+        let ended = |job: &mut Job| {
+            let Job::Acquire(ask) = job else { return None };
+            if ask.answer.is_closed() {
+                // Whoever gave up meanwhile is not granted anything.
+                Some(CommitError::Ended)
+            } else if ask.deadline.is_some_and(|deadline| deadline <= now) {
+                Some(CommitError::DeadlinePassed)
+            } else {
+                (crowded && now - ask.since > longest).then(|| late.clone())
+            }
+        };
+        waiting.retain_mut(|job| {
+            let Some(why) = ended(job) else { return true };
+            if let Job::Acquire(ask) = job {
+                let (unused, _) = oneshot::channel();
+                let answer = std::mem::replace(&mut ask.answer, unused);
+                drop(answer.send(Err(why)));
+            }
+            false
+        });
     }
 }
 
@@ -161,13 +281,12 @@ fn gather(ledger_id: &str, calendar: &Calendar, jobs: impl Iterator<Item = Job>)
                 batch.edits.push(edit);
                 answers.edits.push(answer);
             }
-            // Whoever gave up meanwhile is not granted anything.
-            Job::Acquire(.., answer) if answer.is_closed() => {}
-            Job::Acquire(shard, op, brought, answer) => {
+            Job::Acquire(ask) => {
+                let Ask { shard, op, commons: brought, deadline, answer, .. } = *ask;
                 let shard = index(&mut batch.shards, &shard);
                 let common = brought.into_iter().map(|common| common_index(&mut commons, common)).collect();
                 batch.acquires.push(Acquire { shard, common, ..op });
-                answers.acquires.push(answer);
+                answers.acquires.push((answer, deadline));
             }
         }
     }
@@ -189,8 +308,8 @@ fn common_index(commons: &mut Vec<Arc<CommonSpec>>, common: Arc<CommonSpec>) -> 
     })
 }
 
-/// Hands the answers out. A lease whose caller is gone by now never left the broker: it is given
-/// back.
+/// Hands the answers out. A lease whose caller is gone by now, or listens no longer, never left the broker:
+/// it is given back.
 fn deliver(reply: Reply, answers: Answers, batch: &Batch) -> Vec<Job> {
     let now = reply.now;
     for (result, answer) in reply.settles.into_iter().zip(answers.settles) {
@@ -203,8 +322,13 @@ fn deliver(reply: Reply, answers: Answers, batch: &Batch) -> Vec<Job> {
         let _ = answer.send(Ok((result, now)));
     }
     let mut given_back = Vec::new();
-    for ((result, answer), op) in reply.acquires.into_iter().zip(answers.acquires).zip(&batch.acquires) {
-        if let Err(Ok((Acquired(AcquireState::Granted, ..), _))) = answer.send(Ok((result, now))) {
+    let arrived = Instant::now();
+    let acquires = reply.acquires.into_iter().zip(answers.acquires).zip(&batch.acquires);
+    for ((result, (answer, deadline)), op) in acquires {
+        let granted = result.0 == AcquireState::Granted;
+        let late = deadline.is_some_and(|deadline| deadline <= arrived);
+        let answered = answer.send(if late { Err(CommitError::DeadlinePassed) } else { Ok((result, now)) });
+        if granted && (late || answered.is_err()) {
             let shard = batch.shards[op.shard].as_str().into();
             given_back.push(Job::Settle(shard, Settle::not_sent(&op.lease), oneshot::channel().0));
         }
@@ -215,7 +339,7 @@ fn deliver(reply: Reply, answers: Answers, batch: &Batch) -> Vec<Job> {
 fn fail(error: &CommitError, answers: Answers) {
     answers.settles.into_iter().for_each(|answer| drop(answer.send(Err(error.clone()))));
     answers.renews.into_iter().for_each(|answer| drop(answer.send(Err(error.clone()))));
-    answers.acquires.into_iter().for_each(|answer| drop(answer.send(Err(error.clone()))));
+    answers.acquires.into_iter().for_each(|(answer, _)| drop(answer.send(Err(error.clone()))));
     answers.edits.into_iter().for_each(|answer| drop(answer.send(Err(error.clone()))));
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rand::RngExt;
+
 use super::{
     Denied,
     accounts::{account_name, limit_name},
@@ -16,8 +18,13 @@ use crate::{
 /// When to ask again while a probe is out, in milliseconds. It ends when it is reported, which nobody can
 /// foretell, and mostly long before its lease expires.
 const PROBE_PATIENCE: i64 = 1_000;
-/// When to come again to a ledger that has too much to do.
-const BUSY: Duration = Duration::from_millis(100);
+/// When to come again to a broker that has too much to do, in milliseconds: not all at the same time.
+const BUSY: std::ops::Range<u64> = 100..300;
+
+/// How long one who is turned away for overload is told to stay away.
+pub fn pause() -> Duration {
+    Duration::from_millis(rand::rng().random_range(BUSY))
+}
 
 /// A lease cannot be given now, or never.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +97,9 @@ pub enum AcquireError {
         /// How many wait for the same quota model and tier.
         queue_length: usize,
     },
+    /// The caller's deadline passed.
+    #[error("the deadline of the call has passed; nothing was leased")]
+    DeadlinePassed,
     /// A reload of the configuration removed the pool.
     #[error("this pool is no longer configured")]
     PoolGone,
@@ -122,7 +132,8 @@ impl From<CommitError> for AcquireError {
     fn from(error: CommitError) -> Self {
         match error {
             CommitError::Ledger(error) => Self::Ledger(error),
-            CommitError::Overloaded => Self::Overloaded { retry_after: BUSY, queue_length: 0 },
+            CommitError::Overloaded => Self::Overloaded { retry_after: pause(), queue_length: 0 },
+            CommitError::DeadlinePassed => Self::DeadlinePassed,
             CommitError::Ended => Self::ShuttingDown,
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod accounts;
 mod ask;
+mod backlog;
 mod capacity;
 mod committer;
 mod constraints;
@@ -38,7 +39,7 @@ use accounts::{keys_behind, shard_name, shard_spec};
 use ask::{Denied, Request};
 use capacity::{Capacity, EarlyReturns};
 use committer::{CommitError, Committer};
-pub use errors::{AcquireError, Refusal, RefusalReason, RenewError};
+pub use errors::{AcquireError, Refusal, RefusalReason, RenewError, pause};
 pub use inspect::{CooldownView, KeyView, LimitView, PoolView};
 use queue::{Known, Need, Obstacle, Told};
 pub use queue::{MOST_WAITERS, Queues};
@@ -110,6 +111,8 @@ pub struct Wish {
     pub consumer: String,
     /// How long it may wait here.
     pub wait: Duration,
+    /// When its caller no longer listens: nothing is granted from then on.
+    pub deadline: Option<Instant>,
     /// Requests.
     pub permits: i64,
     /// Only keys of this project; any if empty.

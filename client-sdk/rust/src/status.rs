@@ -33,7 +33,8 @@ pub(crate) fn read(status: &Status, now: Instant, within: Duration) -> Error {
             reason @ (ErrorReason::LedgerUnavailable
             | ErrorReason::LedgerChanged
             | ErrorReason::ShuttingDown
-            | ErrorReason::Overloaded),
+            | ErrorReason::Overloaded
+            | ErrorReason::DeadlinePassed),
         ) => Error::Unavailable { reason: Some(reason), message, retry_after, answer_lost: false },
         Some(ErrorReason::Unspecified) | None => by_code(status, &details, message, retry_after, now, within),
     }

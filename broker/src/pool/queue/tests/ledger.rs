@@ -234,6 +234,7 @@ async fn open(
 /// One permit, for a consumer that waits for so many milliseconds.
 pub(super) fn wish(consumer: &str, wait: u64) -> Wish {
     Wish {
+        deadline: None,
         quota_model: MODEL.to_owned(),
         input_tokens: 0,
         output_tokens: 0,
