@@ -5,3 +5,4 @@ pub mod bench;
 pub mod demo;
 pub mod fake_gemini;
 pub mod harness;
+pub mod sim;
