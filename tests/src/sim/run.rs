@@ -205,7 +205,9 @@ impl Run {
             for worker in 0..self.setting.workers.len() {
                 self.plan_deaths(start, end, Event::WorkerDies(worker), 2 * MINUTE);
             }
-            for _ in 0..self.rng.random_range(0..3) {
+            // A day's limit is the one thing that needs the ledger's clock to be that of the world.
+            let steps = if self.setting.daily { 0 } else { self.rng.random_range(0..3) };
+            for _ in 0..steps {
                 let at = self.rng.random_range(start..end);
                 let by = self.rng.random_range(1..5 * SECOND);
                 self.events.plan(at, Event::ClockSetBack(by));
@@ -516,7 +518,7 @@ impl Run {
         Some(if self.rng.random_range(0..1_000) < self.weather.ledger_slow {
             self.rng.random_range(0..=self.weather.ledger_longest)
         } else {
-            self.rng.random_range(0..3)
+            self.rng.random_range(0..=self.weather.ledger_usual)
         })
     }
 }

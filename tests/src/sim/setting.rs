@@ -17,8 +17,11 @@ pub(super) const HOUR: i64 = 60 * MINUTE;
 
 /// The quota models.
 pub(super) const MODELS: [&str; 2] = ["gemini-3-flash", "gemini-3-pro"];
-/// Who asks: the second has a plan that is hard, the third one that is soft.
-pub(super) const CONSUMERS: [&str; 3] = ["free@example.com", "limited@example.com", "trusted@example.com"];
+/// Who asks: the plan of the first is so wide that it never refuses, that of the second is narrow, and that of the
+/// third is soft.
+pub(super) const CONSUMERS: [&str; 3] = ["wide@example.com", "limited@example.com", "trusted@example.com"];
+/// The number of the consumer whose plan is narrow.
+pub(super) const LIMITED: usize = 1;
 
 const STRATEGIES: [&str; 6] =
     ["round_robin", "weighted", "priority", "least_recently_used", "health_aware", "least_utilized"];
@@ -35,6 +38,8 @@ pub(super) struct Weather {
     pub(super) longest: i64,
     /// Calls to the ledger, or their replies, that are lost.
     pub(super) ledger_lost: u32,
+    /// Other calls, and their replies, take up to so many milliseconds.
+    pub(super) ledger_usual: i64,
     /// Calls that take up to `ledger_longest`.
     pub(super) ledger_slow: u32,
     pub(super) ledger_longest: i64,
@@ -64,6 +69,7 @@ impl Weather {
         slow: 0,
         longest: 0,
         ledger_lost: 0,
+        ledger_usual: 3,
         ledger_slow: 0,
         ledger_longest: 0,
         last_moment: 0,
@@ -89,6 +95,7 @@ impl Weather {
             late: some(40),
             repeated: some(80),
             longest: rng.random_range(100..4_000),
+            ledger_usual: [1, 3, 10, 60][rng.random_range(0..4)],
             ledger_longest: rng.random_range(50..3_000),
             trouble: rng.random_bool(0.6),
             deaths: rng.random_bool(0.7),
@@ -229,10 +236,11 @@ fn pools_written(pools: usize, calm: bool, rng: &mut StdRng) -> String {
     let in_flight = rng.random_range(3..7);
     let trusted = rng.random_range(5..20);
     let mut text = format!(
-        "[[plans]]\nname = \"limited\"\nrequests_per_minute = {limited}\nin_flight = {in_flight}\n\
+        "[[plans]]\nname = \"wide\"\nrequests_per_minute = 100000\n\
+         [[consumers]]\nid = \"{}\"\nplan = \"wide\"\n[[plans]]\nname = \"limited\"\nrequests_per_minute = {limited}\nin_flight = {in_flight}\n\
          [[plans]]\nname = \"trusted\"\nmode = \"soft\"\nrequests_per_minute = {trusted}\n\
          [[consumers]]\nid = \"{}\"\nplan = \"limited\"\n[[consumers]]\nid = \"{}\"\nplan = \"trusted\"\n",
-        CONSUMERS[1], CONSUMERS[2]
+        CONSUMERS[0], CONSUMERS[1], CONSUMERS[2]
     );
     for pool in 0..pools {
         let strategy = STRATEGIES[rng.random_range(0..STRATEGIES.len())];

@@ -10,7 +10,7 @@ use super::{
     google::{Told, trouble},
     rules::Rule,
     run::Run,
-    setting::{HOUR, MINUTE, MODELS, SECOND},
+    setting::{HOUR, LIMITED, MINUTE, MODELS, SECOND},
 };
 
 /// For how long a task waits for a broker, beside the time it is willing to wait for a lease.
@@ -178,7 +178,10 @@ impl Run {
         };
         let caller = self.new_call(task, wish.wait + PATIENCE);
         let broker = self.tasks[task].broker;
-        self.say(format_args!("task {task} asks broker {broker} by {}", caller.call));
+        self.say(format_args!(
+            "task {task} of consumer {} asks broker {broker} for pool {} model {}, waiting {} ms",
+            wish.consumer, wish.pool, wish.model, wish.wait
+        ));
         self.send(broker, Question::Acquire(caller, wish));
     }
 
@@ -534,7 +537,7 @@ impl Run {
 
     /// Counts who wants a lease and is under no limit of its own.
     fn wants(&mut self, task: usize, pool: usize, model: usize, by: i64) {
-        if self.tasks[task].consumer == 1 {
+        if self.tasks[task].consumer == LIMITED {
             return;
         }
         let now = self.now;
@@ -552,8 +555,9 @@ impl Run {
         self.tasks.iter().enumerate().filter_map(waits).collect()
     }
 
-    /// By when everybody must be served: a day's limit may be in the way until midnight.
+    /// By when everybody must be served: a day's limit may be in the way until midnight, and of so many that it takes
+    /// several days.
     pub(super) fn served_by(&self) -> Millis {
-        self.setting.traffic_until + if self.setting.daily { 26 * HOUR } else { HOUR }
+        self.setting.traffic_until + if self.setting.daily { 8 * 24 * HOUR } else { HOUR }
     }
 }
