@@ -2,13 +2,15 @@
 //! ledgers that are wrong.
 
 use keybroker_tests::sim::{
-    Counts, Options, Outcome, Rule, Variant, failure, first_difference, simulate, simulate_all,
+    Counts, Options, Outcome, Rule, Variant, failure, first_difference, first_to_find,
+    scale::{Plan, fair_shares, jain, simulate_pool, slot_of},
+    simulate, simulate_all,
 };
 
 /// How many seeds hold every rule here; `make sim SEEDS=from..to` runs others.
 const SEEDS: u64 = 2_000;
 /// Within how many seeds a wrong ledger is found.
-const FOUND_WITHIN: u64 = 60;
+const FOUND_WITHIN: u64 = 50;
 
 #[test]
 fn a_seed_gives_the_same_bytes_every_time() {
@@ -62,10 +64,7 @@ fn every_rule_holds_for_thousands_of_seeds() {
 fn every_wrong_ledger_is_found() {
     for (variant, rules) in Variant::WRONG {
         for rule in rules {
-            let found = (1..=FOUND_WITHIN).find(|seed| {
-                let outcome = simulate(Options { variant, ..Options::of(*seed) });
-                outcome.violations.iter().any(|violation| violation.rule == *rule)
-            });
+            let found = first_to_find(variant, *rule, FOUND_WITHIN);
             assert!(found.is_some(), "no seed up to {FOUND_WITHIN} finds {variant:?} by {rule:?}");
         }
     }
@@ -81,4 +80,47 @@ fn a_failing_seed_is_told_with_its_cause_and_how_to_replay_it() {
     assert!(text.contains(Rule::NoOverSpend.sentence()), "{text}");
     assert!(text.contains(&format!("make sim SEED={}", outcome.seed)), "{text}");
     assert!(text.contains("at Google: "), "the last events are there: {text}");
+}
+
+#[test]
+fn a_day_of_a_pool_is_full_fair_and_within_its_limits() {
+    let plan = Plan { projects: 20, workers: 2_000, pools: 1, rpm: 5, from: 0, length: 24 * 3_600_000 };
+    let day = simulate_pool(&plan, 0);
+    assert_eq!(day.over_limit, 0, "no trailing minute at Google is over the limit");
+    let full = |minute: &usize| day.waited[minute - 2..=*minute].iter().all(|waited| *waited >= 60_000);
+    let busy: Vec<usize> = (2..day.waited.len()).filter(full).collect();
+    assert!(busy.len() > 120, "somebody waits for hours: {}", busy.len());
+    let granted: u64 = busy.iter().map(|minute| day.granted[*minute]).sum();
+    let used = granted as f64 / (100 * busy.len()) as f64;
+    assert!(used > 0.95, "{used} of what there is gets used");
+    let sum = |by: &[[u64; 16]]| -> Vec<f64> {
+        (0..16).map(|consumer| by[13..17].iter().map(|hour| hour[consumer]).sum::<u64>() as f64).collect()
+    };
+    let (wanted, got) = (sum(&day.wanted_by), sum(&day.granted_by));
+    let index = jain(&got, &fair_shares(&wanted, got.iter().sum()));
+    assert!(index > 0.99, "{index} is not fair");
+}
+
+#[test]
+fn a_pool_of_a_large_fleet_is_the_same_every_time() {
+    let plan =
+        Plan { projects: 20, workers: 2_000, pools: 2, rpm: 30, from: 15 * 3_600_000, length: 600_000 };
+    let (one, other, next) = (simulate_pool(&plan, 0), simulate_pool(&plan, 0), simulate_pool(&plan, 1));
+    assert_eq!((&one.granted, &one.batches), (&other.granted, &other.batches));
+    assert_ne!(one.wanted, next.wanted);
+}
+
+#[test]
+fn fair_shares_give_nobody_more_than_it_wants_and_split_the_rest_evenly() {
+    assert_eq!(fair_shares(&[1.0, 10.0, 10.0], 9.0), vec![1.0, 4.0, 4.0]);
+    assert_eq!(fair_shares(&[1.0, 2.0], 9.0), vec![1.0, 2.0]);
+    assert!((jain(&[2.0, 2.0], &[2.0, 2.0]) - 1.0).abs() < 1e-9);
+    assert!((jain(&[4.0, 0.0], &[2.0, 2.0]) - 0.5).abs() < 1e-9);
+}
+
+/// The check value of CRC-16/XMODEM, and a slot that the Redis Cluster specification's checksum gives.
+#[test]
+fn a_pool_lies_in_the_slot_of_its_hash_tag() {
+    assert_eq!(slot_of("123456789"), 0x31c3);
+    assert_eq!(slot_of("foo"), 12_182);
 }

@@ -286,8 +286,7 @@ impl Book {
                 let used = window.used(now);
                 if used > limit {
                     let what = format!("{} makes {used} of {limit} {dimension:?} {span:?} in {id}", op.lease);
-                    let rule = if span == Span::Held { Rule::InFlight } else { Rule::NoOverSpend };
-                    found.push((rule, what));
+                    found.push((Rule::WithinLimits, what));
                 }
                 if let Span::Trailing(length) = span {
                     lease.caps.push(Cap { account: id.clone(), dimension, length, limit });

@@ -14,7 +14,11 @@ use super::{
     rules::Rule,
     run::{Counts, Options, Outcome, simulate},
     scale::{self, ScaleArgs},
+    variant::Variant,
 };
+
+/// Within how many seeds a wrong ledger must be found.
+const MOST_FOR_WRONG: u64 = 100;
 
 /// Simulates brokers, workers, Google and the network between them in virtual time, and checks every rule.
 #[derive(Debug, Clone, Parser)]
@@ -29,6 +33,9 @@ pub struct Args {
     /// Print every line of the log
     #[arg(long, requires = "seed")]
     pub log: bool,
+    /// Run wrong ledgers, and print which seed finds each by which rule
+    #[arg(long, conflicts_with_all = ["seed", "seeds"])]
+    pub wrong: bool,
     /// A day of a large fleet instead.
     #[command(flatten)]
     pub scale: ScaleArgs,
@@ -53,6 +60,9 @@ pub fn run(args: &Args, out: &mut dyn Write) -> io::Result<bool> {
     if args.scale.scale {
         return scale::run(&args.scale, out);
     }
+    if args.wrong {
+        return run_wrong(out);
+    }
     match (args.seed, &args.seeds) {
         (Some(seed), _) => run_one(seed, args.log, out),
         (None, Some(seeds)) => run_many(seeds.clone(), out),
@@ -76,6 +86,32 @@ fn run_one(seed: u64, log: bool, out: &mut dyn Write) -> io::Result<bool> {
     writeln!(out, "seed {seed}: {} lines, hash {}", one.log.lines, one.log.hash)?;
     writeln!(out, "{}", in_words(&one.counts))?;
     Ok(same.is_none() && one.violations.is_empty())
+}
+
+/// The first seed that finds the wrong ledger by the rule, of so many.
+pub fn first_to_find(variant: Variant, rule: Rule, seeds: u64) -> Option<u64> {
+    (1..=seeds).find(|seed| {
+        let outcome = simulate(Options { variant, ..Options::of(*seed) });
+        outcome.violations.iter().any(|violation| violation.rule == rule)
+    })
+}
+
+fn run_wrong(out: &mut dyn Write) -> io::Result<bool> {
+    let mut all = true;
+    for (variant, rules) in Variant::WRONG {
+        for rule in rules {
+            let name = format!("{variant:?}");
+            let by = rule.sentence();
+            match first_to_find(variant, *rule, MOST_FOR_WRONG) {
+                Some(seed) => writeln!(out, "{name:<24} seed {seed:>3}: {by}")?,
+                None => {
+                    all = false;
+                    writeln!(out, "{name:<24} is not found: {by}")?;
+                }
+            }
+        }
+    }
+    Ok(all)
 }
 
 fn run_many(seeds: RangeInclusive<u64>, out: &mut dyn Write) -> io::Result<bool> {

@@ -84,17 +84,17 @@ pub(super) enum Event {
 /// All that is to happen.
 #[derive(Debug, Default)]
 pub(super) struct Events {
-    planned: BTreeMap<(Millis, u64), Event>,
+    planned: BTreeMap<(Millis, u64), Box<Event>>,
     next: u64,
 }
 
 impl Events {
     pub(super) fn plan(&mut self, at: Millis, event: Event) {
-        self.planned.insert((at, self.next), event);
+        self.planned.insert((at, self.next), Box::new(event));
         self.next += 1;
     }
 
     pub(super) fn pop(&mut self) -> Option<(Millis, Event)> {
-        self.planned.pop_first().map(|((at, _), event)| (at, event))
+        self.planned.pop_first().map(|((at, _), event)| (at, *event))
     }
 }

@@ -17,7 +17,7 @@ mod setting;
 mod variant;
 mod worker;
 
-pub use cli::{Args, failure, run, simulate_all};
+pub use cli::{Args, failure, first_to_find, run, simulate_all};
 pub use log::first_difference;
 pub use rules::{Rule, Violation};
 pub use run::{Counts, Options, Outcome, simulate};

@@ -9,6 +9,8 @@ use keybroker::ledger::Millis;
 pub enum Rule {
     /// No trailing window or day at Google exceeds what the limits allow.
     NoOverSpend,
+    /// A grant brings none of its accounts over a limit, counting what may still arrive.
+    WithinLimits,
     /// What each account counts is the sum of what was granted and not given back: all or none is charged, a
     /// refusal charges nothing, what died stays charged, a repeated or late report changes no more than it may.
     Charges,
@@ -41,6 +43,7 @@ impl Rule {
     pub fn sentence(self) -> &'static str {
         match self {
             Self::NoOverSpend => "no trailing window or day at Google is over its limit",
+            Self::WithinLimits => "no grant brings an account over its limit",
             Self::Charges => "every account counts exactly what was granted and not given back",
             Self::InFlight => "the in-flight gauge is the number of leases held",
             Self::GrantedOnce => "a lease is granted once",

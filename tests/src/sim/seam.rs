@@ -68,9 +68,9 @@ impl Seam {
     pub(super) fn execute(&mut self, pool: usize, clock: Millis, batch: &Batch) -> Option<Reply> {
         let ledger = &mut self.pools[pool];
         let now = ledger.kernel.now.max(clock);
-        let mut altered = batch.clone();
-        self.variant.before(&mut altered, now);
-        let Some(mut reply) = ledger.kernel.execute(clock, &altered) else {
+        let altered = self.variant.before(batch, now);
+        let altered = altered.as_ref().unwrap_or(batch);
+        let Some(mut reply) = ledger.kernel.execute(clock, altered) else {
             self.found.push((Rule::Answers, "a calendar does not cover the ledger's clock".to_owned()));
             return None;
         };

@@ -6,7 +6,7 @@ use keybroker::ledger::{
     kernel::Kernel,
 };
 
-use super::rules::Rule;
+use super::{rules::Rule, setting::CONSUMERS};
 
 /// What is wrong with the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,16 +43,26 @@ pub enum Variant {
     DeadLeaseRenewed,
     /// What the worker says it used is not corrected in the sub-bucket of the grant.
     TokensGivenBackTwice,
+    /// One consumer is never served.
+    OneConsumerStarved,
+    /// A charge lasts twice as long as it must.
+    ChargedTooLong,
+    /// A lease is settled by every report.
+    SettledAgain,
+    /// A lease is forgotten once it is settled.
+    ForgottenEarly,
+    /// Keys that a request does not want are leased to it.
+    UnwantedKeyLeased,
 }
 
 impl Variant {
-    /// All wrong ones, and the rules by which each is found; any of them will do.
-    pub const WRONG: [(Self, &'static [Rule]); 15] = [
-        (Self::SendWithinNotCounted, &[Rule::NoOverSpend]),
+    /// All wrong ones, and the rules by which each must be found.
+    pub const WRONG: [(Self, &'static [Rule]); 20] = [
+        (Self::SendWithinNotCounted, &[Rule::WithinLimits, Rule::NoOverSpend]),
         (Self::FixedWindow, &[Rule::NoOverSpend]),
         (Self::SubBucketForgotten, &[Rule::NoOverSpend]),
         (Self::UnknownOutcomeRefunded, &[Rule::Charges, Rule::NoOverSpend]),
-        (Self::SlotReturnedTwice, &[Rule::InFlight]),
+        (Self::SlotReturnedTwice, &[Rule::InFlight, Rule::WithinLimits]),
         (Self::AcquireRepeated, &[Rule::GrantedOnce]),
         (Self::ConsumerNotCharged, &[Rule::Charges]),
         (Self::NoCooldown, &[Rule::Cooldown]),
@@ -63,11 +73,17 @@ impl Variant {
         (Self::LoweredLimitIgnored, &[Rule::NoOverSpend]),
         (Self::DeadLeaseRenewed, &[Rule::Renewal]),
         (Self::TokensGivenBackTwice, &[Rule::Charges, Rule::NoOverSpend]),
+        (Self::OneConsumerStarved, &[Rule::Starvation]),
+        (Self::ChargedTooLong, &[Rule::Utilisation]),
+        (Self::SettledAgain, &[Rule::SettledOnce]),
+        (Self::ForgottenEarly, &[Rule::Remembered]),
+        (Self::UnwantedKeyLeased, &[Rule::Answers]),
     ];
 
-    /// Changes what goes into the kernel.
-    pub(super) fn before(self, batch: &mut Batch, now: Millis) {
+    /// What goes into the kernel instead of the batch; none if that stays as it is.
+    pub(super) fn before(self, batch: &Batch, now: Millis) -> Option<Batch> {
         let minute = 60_000;
+        let mut batch = if self == Self::Right { return None } else { batch.clone() };
         match self {
             Self::SendWithinNotCounted => batch.acquires.iter_mut().for_each(|op| op.send_within = 0),
             // What this is less than nothing makes up for the trailing minute that the kernel adds.
@@ -86,6 +102,13 @@ impl Variant {
             Self::NoProbe => {
                 batch.settles.iter_mut().flat_map(|op| &mut op.blocks).for_each(|block| block.probe = false);
             }
+            Self::OneConsumerStarved => {
+                for op in batch.acquires.iter_mut().filter(|op| op.usage.starts_with(CONSUMERS[0])) {
+                    op.amounts.permits = 1_000_000;
+                }
+            }
+            Self::ChargedTooLong => batch.acquires.iter_mut().for_each(|op| op.send_within += minute),
+            Self::UnwantedKeyLeased => batch.acquires.iter_mut().for_each(|op| op.exclude.clear()),
             Self::TokensGivenBackTwice => {
                 for op in batch.settles.iter_mut().filter(|op| op.input_tokens > 0) {
                     op.input_tokens = 0;
@@ -93,12 +116,20 @@ impl Variant {
             }
             _ => {}
         }
+        Some(batch)
     }
 
     /// Changes what comes out of it, and what it holds.
     pub(super) fn after(self, kernel: &mut Kernel, batch: &Batch, reply: &mut Reply, accounts: &[String]) {
         match self {
             Self::AcquireRepeated => reply.acquires.truncate(batch.acquires.len()),
+            Self::SettledAgain | Self::ForgottenEarly => {
+                let again =
+                    [SettleState::Settled, SettleState::Unknown][usize::from(self == Self::ForgottenEarly)];
+                for answer in reply.settles.iter_mut().filter(|answer| answer.0 == SettleState::Already) {
+                    answer.0 = again;
+                }
+            }
             Self::OtherAdvice => {
                 for answer in reply.settles.iter_mut().filter(|answer| answer.0 == SettleState::Already) {
                     answer.2.push_str("again");

@@ -11,8 +11,6 @@ use super::{
 };
 use crate::sim::setting::HOUR;
 
-/// Requests a minute of each project: that of the flash family in the free tier.
-pub(super) const RPM: u64 = 5;
 /// How much of the workers of a pool each consumer has, in parts; the first asks eight times as often as the last.
 pub(super) const WEIGHTS: [u64; 16] = [8, 8, 8, 8, 4, 4, 4, 4, 2, 2, 2, 2, 1, 1, 1, 1];
 
@@ -25,7 +23,11 @@ pub struct Plan {
     pub workers: u64,
     /// Pools.
     pub pools: u64,
-    /// Milliseconds.
+    /// Requests a minute of each project.
+    pub rpm: u64,
+    /// When it begins, in milliseconds since midnight.
+    pub from: i64,
+    /// For how many milliseconds.
     pub length: i64,
 }
 
@@ -35,6 +37,8 @@ impl Plan {
             projects: args.projects,
             workers: args.workers,
             pools: args.pools.min(args.projects),
+            rpm: args.rpm,
+            from: args.from * HOUR,
             length: args.hours * HOUR,
         }
     }

@@ -37,9 +37,18 @@ pub struct ScaleArgs {
     /// Pools that the projects are spread over
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub pools: u64,
+    /// Requests a minute of each project; 5 is the flash family in the free tier
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub rpm: u64,
+    /// The hour of the day at which it begins
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..=23))]
+    pub from: i64,
     /// Hours of virtual time
     #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(i64).range(1..=48))]
     pub hours: i64,
+    /// Leave out how the cost of a lease grows with the projects of one pool
+    #[arg(long)]
+    pub no_growth: bool,
     /// Write the plots into this folder
     #[arg(long)]
     pub plots: Option<PathBuf>,
@@ -56,12 +65,16 @@ pub fn run(args: &ScaleArgs, out: &mut dyn Write) -> std::io::Result<bool> {
     let took = began.elapsed();
     let figures = report::Figures::of(&plan, &days);
     report::print(&plan, &figures, took, out)?;
-    let growth = growth::measure();
-    report::print_growth(&growth, out)?;
     if let Some(folder) = &args.plots {
         std::fs::create_dir_all(folder)?;
         plot::day(&figures, &folder.join("day.svg")).map_err(std::io::Error::other)?;
-        plot::growth(&growth, &folder.join("growth.svg")).map_err(std::io::Error::other)?;
+    }
+    if !args.no_growth {
+        let growth = growth::measure();
+        report::print_growth(&growth, out)?;
+        if let Some(folder) = &args.plots {
+            plot::growth(&growth, &folder.join("growth.svg")).map_err(std::io::Error::other)?;
+        }
     }
     Ok(figures.over_limit == 0)
 }

@@ -18,7 +18,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::{
     curve::load,
-    fleet::{Plan, RPM, WEIGHTS},
+    fleet::{Plan, WEIGHTS},
 };
 use crate::sim::setting::{HOUR, MINUTE, SECOND};
 use line::{Line, Waiter};
@@ -31,7 +31,7 @@ const LARGEST_BATCH: usize = 256;
 const PATIENCE: i64 = 30 * SECOND;
 /// The time to send within.
 const SEND_WITHIN: i64 = SECOND;
-/// When the day begins: a Pacific midnight, 2026-07-01 07:00 UTC.
+/// When a run begins: a Pacific midnight, 2026-07-01 07:00 UTC. The hour of the load is counted beside it.
 const DAWN: Millis = 1_782_889_200_000;
 /// Answers take so long on average.
 const LATENCY: f64 = 4_000.0;
@@ -201,7 +201,7 @@ impl<'a> Run<'a> {
     fn new(plan: &'a Plan, pool: u64) -> Self {
         let projects = plan.part(plan.projects, pool);
         let mut kernel = Kernel::default();
-        kernel.apply(&spec(projects, RPM.cast_signed()));
+        kernel.apply(&spec(projects, plan.rpm.cast_signed()));
         let parts: u64 = WEIGHTS.iter().sum();
         let of_pool = plan.part(plan.workers, pool);
         let workers = WEIGHTS.map(|weight| (of_pool * weight / parts).max(1));
@@ -227,7 +227,7 @@ impl<'a> Run<'a> {
             calendar: (DAWN, Calendar::around(DAWN)),
             events: BTreeMap::new(),
             planned: 0,
-            capacity: (projects * RPM) as f64,
+            capacity: (projects * plan.rpm) as f64,
             workers,
             idle: workers,
             streams: [0; WEIGHTS.len()],
@@ -305,7 +305,7 @@ impl<'a> Run<'a> {
     /// The next request of a consumer: all workers are alike, so its stream has the rate of those that are idle.
     fn plan_next(&mut self, consumer: usize) {
         let all: u64 = self.workers.iter().sum();
-        let a_worker = load(self.now - DAWN) * self.capacity / (MINUTE as f64 * all as f64);
+        let a_worker = load(self.plan.from + self.now - DAWN) * self.capacity / (MINUTE as f64 * all as f64);
         let rate = a_worker * self.idle[consumer] as f64;
         if rate <= 0.0 {
             return;
@@ -456,6 +456,6 @@ impl<'a> Run<'a> {
             arrivals.pop_front();
         }
         arrivals.push_back(now);
-        self.day.over_limit += u64::from(arrivals.len() as u64 > RPM);
+        self.day.over_limit += u64::from(arrivals.len() as u64 > self.plan.rpm);
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     fair::{fair_shares, jain},
-    fleet::{Plan, RPM, WEIGHTS},
+    fleet::{Plan, WEIGHTS},
     growth::Cost,
     pool::Day,
     slot::shard_of,
@@ -57,7 +57,7 @@ impl Figures {
         }
         let (utilisation, full_minutes) = utilisation(plan, days);
         Self {
-            capacity: plan.projects * RPM,
+            capacity: plan.projects * plan.rpm,
             wanted: sum(|day| &day.wanted),
             granted: sum(|day| &day.granted),
             given_up: days.iter().flat_map(|day| &day.given_up).sum(),
@@ -89,7 +89,7 @@ impl Figures {
 fn utilisation(plan: &Plan, days: &[Day]) -> (f64, usize) {
     let (mut granted, mut possible, mut minutes) = (0, 0, 0);
     for (pool, day) in days.iter().enumerate() {
-        let capacity = plan.part(plan.projects, pool as u64) * RPM;
+        let capacity = plan.part(plan.projects, pool as u64) * plan.rpm;
         let full: Vec<bool> = day.waited.iter().map(|waited| *waited >= MINUTE).collect();
         for minute in 2..full.len() {
             if full[minute - 2..=minute].iter().all(|full| *full) {
@@ -106,7 +106,7 @@ fn utilisation(plan: &Plan, days: &[Day]) -> (f64, usize) {
 fn fairness(plan: &Plan, days: &[Day]) -> (f64, f64) {
     let mut indexes = Vec::new();
     for (pool, day) in days.iter().enumerate() {
-        let capacity = plan.part(plan.projects, pool as u64) * RPM * 60;
+        let capacity = plan.part(plan.projects, pool as u64) * plan.rpm * 60;
         for (wanted, granted) in day.wanted_by.iter().zip(&day.granted_by) {
             if wanted.iter().sum::<u64>() <= capacity {
                 continue;
@@ -134,8 +134,9 @@ pub(super) fn print(plan: &Plan, figures: &Figures, took: Duration, out: &mut dy
     let kernel = figures.kernel.as_secs_f64();
     writeln!(
         out,
-        "{} projects of {RPM} requests a minute in {} pools, {} workers, {} consumers a pool, {:.1} h in {:.0} s",
+        "{} projects of {} requests a minute in {} pools, {} workers, {} consumers a pool, {:.1} h in {:.0} s",
         plan.projects,
+        plan.rpm,
         plan.pools,
         plan.workers,
         WEIGHTS.len(),
