@@ -94,7 +94,7 @@ impl Seam {
         self.check_refusals(pool, batch, &reply);
         let ledger = &mut self.pools[pool];
         ledger.batches += 1;
-        if ledger.batches % BATCHES == 0 {
+        if ledger.batches.is_multiple_of(BATCHES) {
             self.found.extend(ledger.book.audit(&ledger.kernel));
         }
         Some(reply)

@@ -144,7 +144,7 @@ struct ProjectPlan {
 
 impl Setting {
     pub(super) fn draw(seed: u64, rng: &mut StdRng) -> Self {
-        let calm = seed % 5 == 0;
+        let calm = seed.is_multiple_of(5);
         let pools = rng.random_range(1..=3);
         let near_midnight = !calm && rng.random_bool(0.3);
         let start = start(near_midnight, rng);

@@ -83,9 +83,8 @@ impl Line {
     pub(super) fn give_up(&mut self, before: Millis) -> Vec<Waiter> {
         let mut gone = Vec::new();
         for waiters in &mut self.of_consumer {
-            while let Some(first) = waiters.pop_front_if(|first| first.arrived <= before) {
-                gone.push(first);
-            }
+            let late = waiters.iter().take_while(|waiter| waiter.arrived <= before).count();
+            gone.extend(waiters.drain(..late));
         }
         self.waiting -= gone.len();
         gone
