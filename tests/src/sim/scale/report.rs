@@ -39,8 +39,9 @@ pub(super) struct Figures {
     /// What was used in the minutes in which somebody waited all the time, of what the quota allows.
     pub(super) utilisation: f64,
     pub(super) full_minutes: usize,
-    /// Jain's index over consumers of a pool in the busy hours: the mean and the worst of all pools and hours.
-    pub(super) fairness: (f64, f64),
+    /// Jain's index over consumers of a pool in the busy hours: the mean and the worst of all pools and hours; none
+    /// if no hour was busy.
+    pub(super) fairness: Option<(f64, f64)>,
     /// Leases in the busiest minute of each shard over those of the mean shard, for numbers of shards.
     pub(super) spread: Vec<(usize, f64)>,
 }
@@ -103,7 +104,7 @@ fn utilisation(plan: &Plan, days: &[Day]) -> (f64, usize) {
 }
 
 /// In hours in which a pool was asked for more than it has.
-fn fairness(plan: &Plan, days: &[Day]) -> (f64, f64) {
+fn fairness(plan: &Plan, days: &[Day]) -> Option<(f64, f64)> {
     let mut indexes = Vec::new();
     for (pool, day) in days.iter().enumerate() {
         let capacity = plan.part(plan.projects, pool as u64) * plan.rpm * 60;
@@ -115,8 +116,8 @@ fn fairness(plan: &Plan, days: &[Day]) -> (f64, f64) {
             indexes.push(jain(&got, &fair_shares(&wanted, got.iter().sum())));
         }
     }
-    let mean = indexes.iter().sum::<f64>() / indexes.len().max(1) as f64;
-    (mean, indexes.into_iter().fold(f64::INFINITY, f64::min))
+    let mean = indexes.iter().sum::<f64>() / indexes.len() as f64;
+    indexes.into_iter().reduce(f64::min).map(|worst| (mean, worst))
 }
 
 /// Pools lie on the shard of their slot; how much more the busiest shard does than the mean one.
@@ -158,8 +159,13 @@ pub(super) fn print(plan: &Plan, figures: &Figures, took: Duration, out: &mut dy
         100.0 * figures.utilisation,
         figures.full_minutes
     )?;
-    let (mean, worst) = figures.fairness;
-    writeln!(out, "fairness          {mean:.4} (Jain, mean of busy hours and pools), {worst:.4} at worst")?;
+    match figures.fairness {
+        Some((mean, worst)) => writeln!(
+            out,
+            "fairness          {mean:.4} (Jain, mean of busy hours and pools), {worst:.4} at worst"
+        )?,
+        None => writeln!(out, "fairness          in no hour was more wanted than there is")?,
+    }
     let calls: u64 = figures.calls.iter().sum();
     let operations: u64 = figures.operations.iter().sum();
     let busiest = figures.calls.iter().max().copied().unwrap_or(0) as f64 / 60.0;
