@@ -7,8 +7,8 @@ mod lease;
 use std::collections::BTreeMap;
 
 use keybroker::ledger::{
-    AcquireState, Batch, Charge, Dimension, FOREVER, LimitSpec, Millis, Mode, RenewState, Reply, Settle,
-    SettleState, ShardSpec, Span, UNLIMITED, calendar::Calendar, kernel::Kernel,
+    Acquire, AcquireState, Acquired, Batch, Charge, Dimension, FOREVER, LimitSpec, Millis, Mode, RenewState,
+    Reply, Settle, SettleState, ShardSpec, Span, UNLIMITED, calendar::Calendar, kernel::Kernel,
 };
 
 use account::{Account, Limit};
@@ -226,8 +226,8 @@ impl Book {
     fn grant(
         &mut self,
         batch: &Batch,
-        op: &keybroker::ledger::Acquire,
-        answer: &keybroker::ledger::Acquired,
+        op: &Acquire,
+        answer: &Acquired,
         now: Millis,
         calendar: &Calendar,
         found: &mut Findings,

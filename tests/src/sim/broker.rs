@@ -5,21 +5,31 @@
 //! rebuilding of the broker's queue: round robin between consumers, one question at a time, asked again at the instant
 //! the ledger named.
 
+mod commit;
+mod line;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     rc::Rc,
 };
 
-use keybroker::ledger::{
-    Acquire, AcquireState, Acquired, Batch, CommonSpec, FOREVER, Millis, Renew, RenewState, Reply, Settle,
-    SettleState, calendar::Calendar, shard::REBASE_AT,
+use keybroker::{
+    gemini,
+    lease_id::LeaseId,
+    ledger::{Acquire, Amounts, CommonSpec, Millis, Renew, Settle, USAGE_MARK, calendar::Calendar},
+    pool::{
+        Report, Usage,
+        accounts::{commons, consumer_common, shard_name, shard_spec},
+        settle,
+    },
 };
+use keybroker_proto::v1::Tier;
 
 use super::{
-    events::{Answer, Event, Grant},
+    events::Answer,
     google::Told,
     run::Run,
-    setting::{MINUTE, SECOND},
+    setting::{CONSUMERS, MODELS, SECOND, pool_name},
 };
 
 /// The most operations in one call, as in the product.
@@ -160,10 +170,6 @@ impl Run {
     }
 
     fn open_pool(&mut self, broker: usize, pool: usize, file: usize) {
-        use super::setting::{CONSUMERS, MODELS};
-        use keybroker::pool::accounts::{commons, consumer_common, shard_name, shard_spec};
-        use keybroker_proto::v1::Tier;
-
         let (catalogue, digest) = &self.setting.catalogues[file];
         let config = self.setting.pool(file, pool);
         let opened = self.seam.open(pool, digest);
@@ -235,13 +241,8 @@ impl Run {
         told: &Told,
         input: i64,
     ) -> Settle {
-        use keybroker::{
-            gemini,
-            lease_id::LeaseId,
-            pool::{Report, Usage, settle},
-        };
         let file = self.brokers[broker].file;
-        let name = super::setting::pool_name(pool);
+        let name = pool_name(pool);
         let outcome = told.outcome();
         let served = matches!(told, Told::Success);
         let usage = Usage {
@@ -276,46 +277,7 @@ impl Run {
         }
     }
 
-    fn join_line(&mut self, broker: usize, pool: usize, model: usize, call: u64, wait: i64) {
-        let it = &mut self.brokers[broker];
-        let life = it.life;
-        it.pools[pool].lines.entry(model).or_default().waiters.push(call);
-        let ends = it.askers[&call].arrived + wait;
-        self.events.plan(ends, Event::WaitEnds { broker, life, pool, model, call });
-        self.work_line(broker, pool, model);
-    }
-
-    /// Asks for the waiter whose turn it is, if any may be asked for now.
-    pub(super) fn work_line(&mut self, broker: usize, pool: usize, model: usize) {
-        let now = self.now;
-        let it = &mut self.brokers[broker];
-        let Some(line) = it.pools[pool].lines.get_mut(&model) else { return };
-        if line.asking.is_some() || line.waiters.is_empty() || line.rest_until > now {
-            return;
-        }
-        line.stand_still.retain(|_, until| *until > now);
-        let consumers = super::setting::CONSUMERS.len();
-        for turn in 1..=consumers {
-            let consumer = (line.last + turn) % consumers;
-            if line.stand_still.contains_key(&consumer) {
-                continue;
-            }
-            let of_consumer = |call: &&u64| it.askers[*call].wish.consumer == consumer;
-            if let Some(&call) = line.waiters.iter().find(of_consumer) {
-                line.asking = Some(call);
-                self.ask_ledger(broker, call);
-                return;
-            }
-        }
-        // All who wait stand still.
-        if let Some(&until) = line.stand_still.values().min() {
-            let life = it.life;
-            self.events.plan(until.min(now + ASKS_ANEW), Event::LineWakes { broker, life, pool, model });
-        }
-    }
-
     fn ask_ledger(&mut self, broker: usize, call: u64) {
-        use super::setting::{CONSUMERS, MODELS};
         let file = self.brokers[broker].file;
         let now = self.now;
         let it = &mut self.brokers[broker];
@@ -328,326 +290,18 @@ impl Run {
         let op = Acquire {
             lease: format!("b{broker}-{}", it.names),
             shard: 0,
-            amounts: keybroker::ledger::Amounts {
-                permits: wish.permits,
-                input: wish.input,
-                total: wish.input,
-                spend: 0,
-            },
+            amounts: Amounts { permits: wish.permits, input: wish.input, total: wish.input, spend: 0 },
             ttl: millis(config.lease_ttl),
             send_within: millis(config.send_within),
             only: Vec::new(),
             exclude: wish.exclude.clone(),
             common: Vec::new(),
-            usage: format!(
-                "{}{}{}",
-                CONSUMERS[wish.consumer],
-                keybroker::ledger::USAGE_MARK,
-                MODELS[wish.model]
-            ),
+            usage: format!("{}{}{}", CONSUMERS[wish.consumer], USAGE_MARK, MODELS[wish.model]),
             note: String::new(),
         };
         let shard = it.pools[pool].shards[wish.model].clone();
         let commons = it.pools[pool].commons[&(wish.model, wish.consumer)].clone();
         self.enqueue(broker, pool, Job::Acquire { shard, op, commons, call });
-    }
-
-    fn enqueue(&mut self, broker: usize, pool: usize, job: Job) {
-        self.brokers[broker].pools[pool].queue.push_back(job);
-        self.commit(broker, pool);
-    }
-
-    /// If no call is under way, all that is queued goes in the next one.
-    fn commit(&mut self, broker: usize, pool: usize) {
-        let at_pool = &mut self.brokers[broker].pools[pool];
-        if at_pool.flight.is_some() || at_pool.queue.is_empty() {
-            return;
-        }
-        let most = at_pool.queue.len().min(LARGEST_BATCH);
-        let jobs: Vec<Job> = at_pool.queue.drain(..most).collect();
-        let Calendar { day_ends, month_ends } = self.calendar_of(broker);
-        let it = &mut self.brokers[broker];
-        let mut batch = Batch {
-            ledger_id: it.pools[pool].ledger_id.clone(),
-            clock: 0,
-            day_ends,
-            month_ends,
-            rebase_at: REBASE_AT,
-            shards: Vec::new(),
-            settles: Vec::new(),
-            renews: Vec::new(),
-            acquires: Vec::new(),
-            commons: Vec::new(),
-            edits: Vec::new(),
-        };
-        let mut under_way = Vec::new();
-        for job in jobs {
-            match &job {
-                // Whoever gave up meanwhile is not granted anything.
-                Job::Acquire { call, .. } if !it.askers.contains_key(call) => continue,
-                Job::Acquire { shard, op, commons, .. } => {
-                    let shard = index(&mut batch.shards, shard);
-                    let common = commons.iter().map(|common| index(&mut batch.commons, common)).collect();
-                    batch.acquires.push(Acquire { shard, common, ..op.clone() });
-                }
-                Job::Settle { shard, op, .. } => {
-                    let shard = index(&mut batch.shards, shard);
-                    batch.settles.push(Settle { shard, ..op.clone() });
-                }
-                Job::Renew { shard, op, .. } => {
-                    let shard = index(&mut batch.shards, shard);
-                    batch.renews.push(Renew { shard, ..op.clone() });
-                }
-            }
-            under_way.push(job);
-        }
-        if under_way.is_empty() {
-            return self.commit(broker, pool);
-        }
-        it.calls += 1;
-        it.operations += under_way.len() as u64;
-        let (life, number) = (it.life, it.calls);
-        it.pools[pool].flight = Some(Flight { number, jobs: under_way });
-        if let Some(delay) = self.ledger_delay() {
-            let event = Event::Calls { broker, life, flight: number, batch: Box::new(batch), pool };
-            self.events.plan(self.now + delay, event);
-        }
-        let event = Event::LedgerTimesOut { broker, life, pool, flight: number };
-        self.events.plan(self.now + LEDGER_PATIENCE, event);
-    }
-
-    /// The calendar by the broker's own clock, which may be off.
-    fn calendar_of(&mut self, broker: usize) -> Calendar {
-        let it = &mut self.brokers[broker];
-        let clock = self.now + it.clock_off;
-        match &it.calendar {
-            Some((made, calendar)) if clock - made < MINUTE => calendar.clone(),
-            _ => {
-                let calendar = Calendar::around(clock);
-                it.calendar = Some((clock, calendar.clone()));
-                calendar
-            }
-        }
-    }
-
-    /// A call reaches the ledger, which runs it as one step.
-    pub(super) fn called(&mut self, broker: usize, life: u32, flight: u64, batch: &Batch, pool: usize) {
-        let clock = self.now - self.set_back;
-        let Some(reply) = self.seam.execute(pool, clock, batch) else { return };
-        self.note_batch(broker, pool, batch, &reply);
-        if let Some(delay) = self.ledger_delay() {
-            let event = Event::Replies { broker, life, pool, flight, reply: Box::new(reply) };
-            self.events.plan(self.now + delay, event);
-        }
-    }
-
-    fn take_flight(&mut self, broker: usize, life: u32, pool: usize, flight: u64) -> Option<Flight> {
-        let it = &mut self.brokers[broker];
-        if !it.alive || it.life != life {
-            return None;
-        }
-        it.pools[pool].flight.take_if(|known| known.number == flight)
-    }
-
-    /// A reply reaches the broker: everybody is answered. A reply that comes too late reaches nobody.
-    pub(super) fn replied(&mut self, broker: usize, life: u32, pool: usize, flight: u64, reply: Reply) {
-        let Some(flight) = self.take_flight(broker, life, pool, flight) else { return };
-        let (mut settles, mut renews) = (reply.settles.into_iter(), reply.renews.into_iter());
-        let mut acquires = reply.acquires.into_iter();
-        let mut freed = false;
-        for job in flight.jobs {
-            match job {
-                Job::Settle { op, caller, .. } => {
-                    let answer = settles.next().expect("every settle has an answer");
-                    freed |= matches!(answer.0, SettleState::Settled | SettleState::Late);
-                    let memo = if answer.0 == SettleState::Already { answer.2 } else { op.memo };
-                    if let Some(caller) = caller {
-                        self.answer(caller, Answer::Advice { memo });
-                    }
-                }
-                Job::Renew { caller, .. } => {
-                    let answer = renews.next().expect("every renewal has an answer");
-                    let until = (answer.0 == RenewState::Renewed).then_some(answer.1 - reply.now);
-                    self.answer(caller, Answer::Renewed(until));
-                }
-                Job::Acquire { shard, op, call, .. } => {
-                    let answer = acquires.next().expect("every acquire has an answer");
-                    self.acquired(broker, pool, &shard, &op, call, answer, reply.now);
-                }
-            }
-        }
-        if freed {
-            self.freed(broker, pool);
-        }
-        self.commit(broker, pool);
-    }
-
-    /// Something came back: whoever is next in a line is asked for at once.
-    fn freed(&mut self, broker: usize, pool: usize) {
-        for model in 0..super::setting::MODELS.len() {
-            if let Some(line) = self.brokers[broker].pools[pool].lines.get_mut(&model) {
-                line.rest_until = 0;
-                line.stand_still.clear();
-            }
-            self.work_line(broker, pool, model);
-        }
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "an answer is read where its question is known")]
-    fn acquired(
-        &mut self,
-        broker: usize,
-        pool: usize,
-        shard: &str,
-        op: &Acquire,
-        call: u64,
-        answer: Acquired,
-        ledger_now: Millis,
-    ) {
-        let Acquired(state, at, who, why) = answer;
-        let it = &mut self.brokers[broker];
-        let Some(asker) = it.askers.get(&call) else {
-            // The lease never left the broker: it is given back.
-            if state == AcquireState::Granted {
-                let give_back = Settle::not_sent(&op.lease);
-                let job = Job::Settle { shard: shard.to_owned(), op: give_back, caller: None };
-                it.pools[pool].queue.push_back(job);
-            }
-            return;
-        };
-        let (caller, model, consumer) = (asker.caller, asker.wish.model, asker.wish.consumer);
-        let (in_line, over, wait) = (asker.in_line, asker.over, asker.wish.wait);
-        match state {
-            AcquireState::Granted => {
-                let grant = Grant {
-                    unique: op.lease.clone(),
-                    shard: shard.to_owned(),
-                    key: who,
-                    send_within: asker.waited + op.send_within,
-                    expires_in: at - ledger_now,
-                };
-                self.leave(broker, call, Some(consumer));
-                self.answer(caller, Answer::Granted(grant));
-            }
-            AcquireState::Refused => {
-                let left = (at < FOREVER).then_some(at - ledger_now);
-                let ends = asker.arrived + wait;
-                let hopeless = left.is_none_or(|left| self.now + left > ends);
-                if in_line && !over && !hopeless {
-                    self.rest(broker, pool, model, consumer, &who, left);
-                } else if !in_line && wait > 0 && !hopeless {
-                    it.askers.get_mut(&call).expect("it was there a moment ago").in_line = true;
-                    self.join_line(broker, pool, model, call, wait);
-                } else {
-                    self.leave(broker, call, None);
-                    self.answer(caller, Answer::Refused { wait: left, why });
-                }
-            }
-            AcquireState::Missing => {
-                self.leave(broker, call, None);
-                self.answer(caller, Answer::Failed);
-            }
-        }
-        self.work_line(broker, pool, model);
-    }
-
-    /// The one whose turn it is was refused: it keeps its turn, unless only its own limit is in the way.
-    fn rest(
-        &mut self,
-        broker: usize,
-        pool: usize,
-        model: usize,
-        consumer: usize,
-        who: &str,
-        left: Option<i64>,
-    ) {
-        let now = self.now;
-        let it = &mut self.brokers[broker];
-        let life = it.life;
-        let line = it.pools[pool].lines.get_mut(&model).expect("who waits has a line");
-        line.asking = None;
-        let until = now + left.unwrap_or(ASKS_ANEW);
-        if who.starts_with("c/") {
-            line.stand_still.insert(consumer, until);
-        } else {
-            line.rest_until = until.min(now + ASKS_ANEW);
-            let at = line.rest_until;
-            self.events.plan(at, Event::LineWakes { broker, life, pool, model });
-        }
-    }
-
-    /// An asker leaves, served or not.
-    fn leave(&mut self, broker: usize, call: u64, served: Option<usize>) {
-        let it = &mut self.brokers[broker];
-        let Some(asker) = it.askers.remove(&call) else { return };
-        let Some(line) = it.pools[asker.wish.pool].lines.get_mut(&asker.wish.model) else { return };
-        line.waiters.retain(|waiter| *waiter != call);
-        if line.asking == Some(call) {
-            line.asking = None;
-        }
-        if let Some(consumer) = served {
-            line.last = consumer;
-        }
-        if line.waiters.is_empty() {
-            line.rest_until = 0;
-        }
-    }
-
-    /// A caller is gone. If the ledger is being asked for it, what it is granted is given back.
-    fn gone(&mut self, broker: usize, call: u64) {
-        let Some(asker) = self.brokers[broker].askers.get(&call) else { return };
-        let (pool, model) = (asker.wish.pool, asker.wish.model);
-        self.leave(broker, call, None);
-        self.work_line(broker, pool, model);
-    }
-
-    /// A waiter's time is over.
-    pub(super) fn wait_ends(&mut self, broker: usize, pool: usize, model: usize, call: u64) {
-        let it = &mut self.brokers[broker];
-        let asking = it.pools[pool].lines.get(&model).and_then(|line| line.asking);
-        let Some(asker) = it.askers.get_mut(&call) else { return };
-        if asking == Some(call) {
-            asker.over = true;
-            return;
-        }
-        let caller = asker.caller;
-        self.leave(broker, call, None);
-        self.answer(caller, Answer::Refused { wait: Some(SECOND), why: "waited in vain".to_owned() });
-        self.work_line(broker, pool, model);
-    }
-
-    /// The ledger gave no answer in time. What it was asked may have happened, or may still happen.
-    pub(super) fn no_reply(&mut self, broker: usize, life: u32, pool: usize, flight: u64) {
-        let Some(flight) = self.take_flight(broker, life, pool, flight) else { return };
-        self.say(format_args!("broker {broker} hears nothing of call {}", flight.number));
-        for job in flight.jobs {
-            match job {
-                Job::Settle { caller: Some(caller), .. } | Job::Renew { caller, .. } => {
-                    self.answer(caller, Answer::Failed);
-                }
-                Job::Settle { .. } => {}
-                Job::Acquire { call, .. } => {
-                    let Some(asker) = self.brokers[broker].askers.get(&call) else { continue };
-                    let (caller, in_line, model) = (asker.caller, asker.in_line, asker.wish.model);
-                    self.leave(broker, call, None);
-                    self.answer(caller, Answer::Failed);
-                    if in_line {
-                        self.end_line(broker, pool, model);
-                    }
-                }
-            }
-        }
-        self.commit(broker, pool);
-    }
-
-    /// A ledger that fails ends all waiters of a line.
-    fn end_line(&mut self, broker: usize, pool: usize, model: usize) {
-        let Some(line) = self.brokers[broker].pools[pool].lines.get(&model) else { return };
-        for call in line.waiters.clone() {
-            let caller = self.brokers[broker].askers[&call].caller;
-            self.leave(broker, call, None);
-            self.answer(caller, Answer::Failed);
-        }
     }
 }
 

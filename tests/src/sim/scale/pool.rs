@@ -12,7 +12,7 @@ use std::{
 
 use keybroker::ledger::{
     AccountSpec, Acquire, AcquireState, Amounts, Batch, CandidateSpec, Charge, Dimension, LimitSpec, Millis,
-    Mode, Order, Settle, ShardSpec, Span, UNLIMITED, calendar::Calendar, kernel::Kernel, shard,
+    Mode, Order, Reply, Settle, ShardSpec, Span, UNLIMITED, calendar::Calendar, kernel::Kernel, shard,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
@@ -108,7 +108,7 @@ struct Run<'a> {
     settles: VecDeque<Settle>,
     direct: VecDeque<Waiter>,
     in_flight: Option<Vec<Asked>>,
-    reply: Option<keybroker::ledger::Reply>,
+    reply: Option<Reply>,
     names: u64,
     held: usize,
     arrivals: Vec<VecDeque<Millis>>,
