@@ -1,8 +1,9 @@
 //! The simulation: thousands of seeds hold every rule, a seed is the same run every time, and the checker finds
 //! ledgers that are wrong.
 
+use clap::Parser;
 use keybroker_tests::sim::{
-    Counts, Options, Outcome, Rule, Variant, failure, first_difference, first_to_find,
+    Args, Counts, Options, Outcome, Rule, Variant, failure, first_difference, first_to_find,
     scale::{Plan, fair_shares, jain, simulate_pool, slot_of},
     simulate, simulate_all,
 };
@@ -80,6 +81,15 @@ fn a_failing_seed_is_told_with_its_cause_and_how_to_replay_it() {
     assert!(text.contains(Rule::NoOverSpend.sentence()), "{text}");
     assert!(text.contains(&format!("make sim SEED={}", outcome.seed)), "{text}");
     assert!(text.contains("at Google: "), "the last events are there: {text}");
+}
+
+#[test]
+fn a_range_of_seeds_that_is_none_is_told_how_to_write_it() {
+    let error = |seeds: &str| Args::try_parse_from(["sim", "--seeds", seeds]).unwrap_err().to_string();
+    assert!(error("seven").contains("write it as 1..1000"), "{}", error("seven"));
+    assert!(error("9..3").contains("the smaller seed goes first"), "{}", error("9..3"));
+    let args = Args::try_parse_from(["sim", "--seeds", "3..9"]).unwrap();
+    assert_eq!(args.seeds, Some(3..=9));
 }
 
 #[test]

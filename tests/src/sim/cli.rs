@@ -116,7 +116,7 @@ fn run_wrong(out: &mut dyn Write) -> io::Result<bool> {
 
 fn run_many(seeds: RangeInclusive<u64>, out: &mut dyn Write) -> io::Result<bool> {
     let began = Instant::now();
-    let number = seeds.end() - seeds.start() + 1;
+    let number = (seeds.end() - seeds.start()).saturating_add(1);
     let outcomes = simulate_all(seeds);
     let mut total = Counts::default();
     let mut failed = 0;
@@ -148,7 +148,7 @@ pub fn simulate_all(seeds: RangeInclusive<u64>) -> Vec<Outcome> {
             }
         };
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().flat_map(|worker| worker.join().expect("a run does not panic")).collect()
+        workers.into_iter().flat_map(|worker| worker.join().expect("simulate catches panics")).collect()
     });
     outcomes.sort_by_key(|outcome| outcome.seed);
     outcomes

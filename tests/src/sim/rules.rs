@@ -36,6 +36,8 @@ pub enum Rule {
     Utilisation,
     /// The ledger answers what a broker asks.
     Answers,
+    /// Nothing panics.
+    NoPanic,
 }
 
 impl Rule {
@@ -56,6 +58,7 @@ impl Rule {
             Self::Starvation => "whoever waits is served once the trouble is over",
             Self::Utilisation => "what there is gets used where more is wanted",
             Self::Answers => "the ledger answers what a broker asks",
+            Self::NoPanic => "nothing panics",
         }
     }
 }

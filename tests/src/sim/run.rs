@@ -6,8 +6,10 @@ mod network;
 mod plan;
 
 use std::{
+    any::Any,
     collections::{BTreeMap, BTreeSet},
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
 };
 
 use keybroker::ledger::{AcquireState, Batch, Millis, Reply};
@@ -92,9 +94,21 @@ pub(super) struct Run {
 /// Runs a seed.
 pub fn simulate(options: Options) -> Outcome {
     let mut run = Run::new(options);
-    run.plan();
-    run.go();
+    // A panic is told like any other violation, with the seed and the last events.
+    let went = catch_unwind(AssertUnwindSafe(|| {
+        run.plan();
+        run.go();
+    }));
+    if let Err(panic) = went {
+        run.broken(Rule::NoPanic, message(&*panic));
+    }
     run.close()
+}
+
+/// What a panic says.
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without words").to_owned()
 }
 
 impl Run {

@@ -53,11 +53,13 @@ pub enum Variant {
     ForgottenEarly,
     /// Keys that a request does not want are leased to it.
     UnwantedKeyLeased,
+    /// It panics.
+    Panics,
 }
 
 impl Variant {
     /// All wrong ones, and the rules by which each must be found.
-    pub const WRONG: [(Self, &'static [Rule]); 20] = [
+    pub const WRONG: [(Self, &'static [Rule]); 21] = [
         (Self::SendWithinNotCounted, &[Rule::WithinLimits, Rule::NoOverSpend]),
         (Self::FixedWindow, &[Rule::NoOverSpend]),
         (Self::SubBucketForgotten, &[Rule::NoOverSpend]),
@@ -78,6 +80,7 @@ impl Variant {
         (Self::SettledAgain, &[Rule::SettledOnce]),
         (Self::ForgottenEarly, &[Rule::Remembered]),
         (Self::UnwantedKeyLeased, &[Rule::Answers]),
+        (Self::Panics, &[Rule::NoPanic]),
     ];
 
     /// What goes into the kernel instead of the batch; none if that stays as it is.
@@ -108,6 +111,7 @@ impl Variant {
                 }
             }
             Self::ChargedTooLong => batch.acquires.iter_mut().for_each(|op| op.send_within += minute),
+            Self::Panics => assert!(batch.acquires.is_empty(), "this ledger is made to panic"),
             Self::UnwantedKeyLeased => batch.acquires.iter_mut().for_each(|op| op.exclude.clear()),
             Self::TokensGivenBackTwice => {
                 for op in batch.settles.iter_mut().filter(|op| op.input_tokens > 0) {
