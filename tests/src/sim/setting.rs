@@ -95,7 +95,7 @@ impl Weather {
             late: some(40),
             repeated: some(80),
             longest: rng.random_range(100..4_000),
-            ledger_usual: [1, 3, 10, 60][rng.random_range(0..4)],
+            ledger_usual: [1, 10, 100, 400][rng.random_range(0..4)],
             ledger_longest: rng.random_range(50..3_000),
             trouble: rng.random_bool(0.6),
             deaths: rng.random_bool(0.7),
