@@ -7,7 +7,7 @@ BIN := target/release
 QUICK := --profile quick
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-answers test-day lint bench overload fuzz clean
+.PHONY: help setup build demo test test-answers test-day lint bench overload fuzz clean sim
 
 help: ## List the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -33,6 +33,10 @@ test-answers: ## Play Google's 23 answers through everything and print the table
 
 test-day: setup ## Let a whole day go by in virtual time, on both days of the year with a change of daylight time
 	$(CARGO) test $(QUICK) -p keybroker-tests --test day
+
+sim: ## Simulate a fleet in virtual time: SEED=7, SEEDS=1..1000, or SCALE=1 for 10,000 projects and a million workers
+	@$(CARGO) build $(PROFILE) --quiet -p keybroker-tests --bin sim
+	@$(BIN)/sim $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SCALE),--scale) $(ARGS)
 
 lint: ## Formatting, lints, documentation, dependencies
 	$(CARGO) fmt --all --check

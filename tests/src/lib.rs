@@ -6,3 +6,4 @@ pub mod demo;
 pub mod fake_gemini;
 pub mod harness;
 pub mod overload;
+pub mod sim;
