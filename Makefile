@@ -7,7 +7,7 @@ BIN := target/release
 QUICK := --profile quick
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-answers test-day lint bench clean
+.PHONY: help setup build demo test test-answers test-day chaos lint bench clean
 
 help: ## List the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -33,6 +33,10 @@ test-answers: ## Play Google's 23 answers through everything and print the table
 
 test-day: setup ## Let a whole day go by in virtual time, on both days of the year with a change of daylight time
 	$(CARGO) test $(QUICK) -p keybroker-tests --test day
+
+chaos: setup ## Let fleets suffer SEEDS=12 chosen failures and check every promise; SEED=42 for one again; ARGS="--help"
+	@$(CARGO) build $(QUICK) --quiet -p keybroker -p keybroker-tests --bins
+	@target/quick/chaos $(if $(SEED),--seed $(SEED),$(if $(SEEDS),--seeds $(SEEDS))) $(ARGS)
 
 lint: ## Formatting, lints, documentation, dependencies
 	$(CARGO) fmt --all --check

@@ -32,7 +32,12 @@ const REDIS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs a broker.
 pub fn serve(args: &ServeArgs) -> ExitCode {
-    let Err(failure) = try_serve(args) else { return ExitCode::SUCCESS };
+    serve_altered(args, std::convert::identity)
+}
+
+/// Runs a broker whose ledger on Redis is altered, for tests of known-bad variants.
+pub fn serve_altered(args: &ServeArgs, alter: fn(RedisLedger) -> RedisLedger) -> ExitCode {
+    let Err(failure) = try_serve(args, alter) else { return ExitCode::SUCCESS };
     // Standard error may be closed; there is nowhere else to say it.
     let _ = writeln!(std::io::stderr(), "keybroker: {}", failure.text);
     ExitCode::from(failure.code)
@@ -53,14 +58,14 @@ impl Failure {
     }
 }
 
-fn try_serve(args: &ServeArgs) -> Result<(), Failure> {
+fn try_serve(args: &ServeArgs, alter: fn(RedisLedger) -> RedisLedger) -> Result<(), Failure> {
     start_logging(args)?;
     let loaded = config::load(&Sources::of_process(args.config.config.clone())).map_err(Failure::usage)?;
     let master_keys = MasterKeys::read(Sources::of_process(None).env).map_err(Failure::usage)?;
     let seen = reload::stamps(&loaded.files);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::failed)?;
-    let outcome = runtime.block_on(run(args, loaded, master_keys, seen));
+    let outcome = runtime.block_on(run(args, loaded, master_keys, seen, alter));
     // What is still waiting for Redis would hold the process up.
     runtime.shutdown_timeout(Duration::from_millis(100));
     outcome
@@ -71,12 +76,13 @@ async fn run(
     loaded: Loaded,
     master_keys: Option<MasterKeys>,
     seen: reload::Stamps,
+    alter: fn(RedisLedger) -> RedisLedger,
 ) -> Result<(), Failure> {
     let listeners = Listeners {
         grpc: bind(args.grpc_addr, "--grpc-addr or KEYBROKER_GRPC_ADDR").await?,
         http: bind(args.http_addr, "--http-addr or KEYBROKER_HTTP_ADDR").await?,
     };
-    let ledger = open_ledger(args).await.map_err(Failure::failed)?;
+    let ledger = open_ledger(args, alter).await.map_err(Failure::failed)?;
     let registry = open_registry(args).map_err(Failure::failed)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -121,9 +127,12 @@ async fn bind(addr: std::net::SocketAddr, setting: &str) -> Result<TcpListener, 
     })
 }
 
-async fn open_ledger(args: &ServeArgs) -> Result<Arc<dyn Ledger>, LedgerError> {
+async fn open_ledger(
+    args: &ServeArgs,
+    alter: fn(RedisLedger) -> RedisLedger,
+) -> Result<Arc<dyn Ledger>, LedgerError> {
     if let Some(url) = &args.redis_url {
-        let ledger = RedisLedger::new(url, REDIS_DEADLINE)?;
+        let ledger = alter(RedisLedger::new(url, REDIS_DEADLINE)?);
         let started = Instant::now();
         loop {
             match ledger.check().await {
