@@ -135,7 +135,8 @@ impl Tally {
             outcome.granted, outcome.arrived
         ));
         for violation in outcome.violations.iter().take(20) {
-            let fault = outcome.blamed(violation).map(|fault| fault.to_string()).unwrap_or_default();
+            let fault =
+                outcome.blamed(violation).map_or("no fault yet".to_owned(), |fault| fault.to_string());
             print(&format!(
                 "  {:?} by {fault} on {topology}, seed {seed}: {}",
                 violation.promise, violation.evidence

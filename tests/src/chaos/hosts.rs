@@ -126,11 +126,11 @@ impl Hosts {
 impl Spaces {
     fn open(runtime: &Handle, guard: &mut Guard) -> io::Result<Self> {
         let mut spaces = Self::claim(guard)?;
-        let devices = Side::BOTH.map(|side| format!("kbc{}{}", spaces.number, side.number()));
+        let devices = Side::BOTH.map(|side| format!("kbc{}x{}", spaces.number, side.number()));
         spaces.cable = Some(Cable::plug(runtime, [&devices[0], &devices[1]])?);
         for side in Side::BOTH {
             let (name, device) = (spaces.name(side), &devices[usize::from(side.number())]);
-            let door = format!("kbd{}{}", spaces.number, side.number());
+            let door = spaces.door_device(side);
             let inside = |arguments: &[&str]| ip(&[&["-n", &name], arguments].concat());
             ip(&["link", "set", device, "netns", &name])?;
             ip(&["link", "add", &door, "type", "veth", "peer", "name", "door", "netns", &name])?;
@@ -151,11 +151,11 @@ impl Spaces {
     fn claim(guard: &mut Guard) -> io::Result<Self> {
         let mut last = io::Error::other("no number was tried");
         for number in 0..MOST_RUNS {
-            let spaces = Self { number, cable: None };
-            match ip(&["netns", "add", &spaces.name(Side::Left)]) {
+            match ip(&["netns", "add", &name(number, Side::Left)]) {
                 Ok(()) => {
-                    guard.space(&spaces.name(Side::Left));
-                    guard.space(&spaces.name(Side::Right));
+                    // Only now: whoever has such a value removes what has its number when it is dropped.
+                    let spaces = Self { number, cable: None };
+                    Side::BOTH.into_iter().for_each(|side| guard.space(&spaces.name(side)));
                     ip(&["netns", "add", &spaces.name(Side::Right)])?;
                     return Ok(spaces);
                 }
@@ -166,7 +166,12 @@ impl Spaces {
     }
 
     fn name(&self, side: Side) -> String {
-        format!("kb-chaos-{}-{side}", self.number)
+        name(self.number, side)
+    }
+
+    /// The end of a host's door that is outside.
+    fn door_device(&self, side: Side) -> String {
+        format!("kbd{}x{}", self.number, side.number())
     }
 
     fn door(&self, side: Side, end: u8) -> Ipv4Addr {
@@ -189,9 +194,15 @@ impl Drop for Spaces {
                 let _ = Command::new("kill").arg("-KILL").args(pids.split_whitespace()).status();
                 thread::sleep(Duration::from_millis(25));
             }
+            // The namespace itself goes when the system gets round to it; the next run may want the name before.
+            let _ = ip(&["link", "del", &self.door_device(side)]);
             let _ = ip(&["netns", "del", &name]);
         }
     }
+}
+
+fn name(number: u8, side: Side) -> String {
+    format!("kb-chaos-{number}-{side}")
 }
 
 fn ip(arguments: &[&str]) -> io::Result<()> {

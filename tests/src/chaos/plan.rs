@@ -115,7 +115,7 @@ impl Strike {
         };
         let sign = if random.random() { 1 } else { -1 };
         let amount = match fault {
-            Fault::BrokerClockStep | Fault::RedisClockStep => sign * random.random_range(500..90_000),
+            Fault::BrokerClockStep | Fault::RedisClockStep => sign * random.random_range(500..60_000),
             Fault::BrokerClockSlew | Fault::RedisClockSlew => sign * random.random_range(50..300),
             Fault::Delay => random.random_range(5..60),
             _ => 0,

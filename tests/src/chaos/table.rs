@@ -29,6 +29,7 @@ pub struct Table {
     granted: usize,
     arrived: usize,
     late: usize,
+    before: usize,
 }
 
 /// A row of the file.
@@ -56,13 +57,15 @@ impl Table {
             cell.worst_recovery = cell.worst_recovery.max(recovery);
         }
         for violation in &outcome.violations {
-            if let Some(fault) = outcome.blamed(violation) {
-                let cell = self.cells.entry((fault, topology)).or_default();
-                match violation.promise {
-                    Promise::NoOverSpend => cell.over_spend += 1,
-                    Promise::NothingLost | Promise::GrantedOnce => cell.lost += 1,
-                    Promise::GaugesReturn | Promise::Recovery | Promise::Running => cell.other += 1,
-                }
+            let Some(fault) = outcome.blamed(violation) else {
+                self.before += 1;
+                continue;
+            };
+            let cell = self.cells.entry((fault, topology)).or_default();
+            match violation.promise {
+                Promise::NoOverSpend => cell.over_spend += 1,
+                Promise::NothingLost | Promise::GrantedOnce => cell.lost += 1,
+                Promise::GaugesReturn | Promise::Recovery | Promise::Running => cell.other += 1,
             }
         }
     }
@@ -87,8 +90,8 @@ impl Table {
         );
         format!(
             "{} runs, {strikes} faults, {} leases granted, {} requests at Gemini ({} of them late, from a frozen \
-             worker): over-spend {over}, lost {lost}, other violations {other}",
-            self.runs, self.granted, self.arrived, self.late
+             worker): over-spend {over}, lost {lost}, other violations {other}, and {} before any fault",
+            self.runs, self.granted, self.arrived, self.late, self.before
         )
     }
 
