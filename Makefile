@@ -7,7 +7,7 @@ BIN := target/release
 QUICK := --profile quick
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-answers test-day lint bench overload fuzz clean sim
+.PHONY: help setup build demo test test-answers test-day lint bench overload fuzz clean sim chaos
 
 help: ## List the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,6 +37,10 @@ test-day: setup ## Let a whole day go by in virtual time, on both days of the ye
 sim: ## Simulate a fleet in virtual time: SEED=7, SEEDS=1..1000, or SCALE=1 for 10,000 projects and a million workers
 	@$(CARGO) build $(PROFILE) --quiet -p keybroker-tests --bin sim
 	@$(BIN)/sim $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SCALE),--scale) $(ARGS)
+
+chaos: setup ## Let fleets suffer SEEDS=12 chosen failures and check every promise; SEED=42 for one again; ARGS="--help"
+	@$(CARGO) build $(QUICK) --quiet -p keybroker -p keybroker-tests --bins
+	@target/quick/chaos $(if $(SEED),--seed $(SEED),$(if $(SEEDS),--seeds $(SEEDS))) $(ARGS)
 
 lint: ## Formatting, lints, documentation, dependencies
 	$(CARGO) fmt --all --check

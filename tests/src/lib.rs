@@ -2,6 +2,7 @@
 
 pub mod answers;
 pub mod bench;
+pub mod chaos;
 pub mod demo;
 pub mod fake_gemini;
 pub mod harness;

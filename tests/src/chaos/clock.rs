@@ -1,0 +1,69 @@
+//! A clock that one process sees instead of its host's: libfaketime, led by a file.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// Where Debian and others put the library, for programs with threads.
+const LIBRARIES: [&str; 4] = [
+    "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
+    "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
+    "/usr/lib64/faketime/libfaketimeMT.so.1",
+    "/usr/lib/faketime/libfaketimeMT.so.1",
+];
+
+/// A clock that can be set while it runs. Monotonic clocks are left as they are, as when an operator or NTP
+/// sets the time of a host.
+#[derive(Debug, Clone)]
+pub struct Clock {
+    file: PathBuf,
+    library: PathBuf,
+}
+
+impl Clock {
+    /// A clock that goes right, led by this file.
+    ///
+    /// # Errors
+    /// If libfaketime is not installed or the file cannot be written.
+    pub fn new(file: &Path) -> io::Result<Self> {
+        let library = Self::library().ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::NotFound,
+                "libfaketime is not installed; scripts/setup installs it, or leave out faults of clocks",
+            )
+        })?;
+        let clock = Self { file: file.to_owned(), library };
+        clock.set(0)?;
+        Ok(clock)
+    }
+
+    /// The library, if it is installed.
+    pub fn library() -> Option<PathBuf> {
+        LIBRARIES.iter().map(PathBuf::from).find(|path| path.is_file())
+    }
+
+    /// Puts the clock this far ahead of its host's, or behind.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn set(&self, ahead_millis: i64) -> io::Result<()> {
+        // A reader never sees half a line: the new file takes the old one's place.
+        let fresh = self.file.with_extension("fresh");
+        let sign = if ahead_millis < 0 { '-' } else { '+' };
+        let (seconds, millis) = (ahead_millis.unsigned_abs() / 1000, ahead_millis.unsigned_abs() % 1000);
+        std::fs::write(&fresh, format!("{sign}{seconds}.{millis:03}\n"))?;
+        std::fs::rename(fresh, &self.file)
+    }
+
+    /// Has a command see this clock.
+    pub fn put_into(&self, command: &mut Command) {
+        command
+            .env("LD_PRELOAD", &self.library)
+            .env("FAKETIME_TIMESTAMP_FILE", &self.file)
+            .env("FAKETIME_NO_CACHE", "1")
+            .env("DONT_FAKE_MONOTONIC", "1")
+            .env("FAKETIME_DONT_RESET", "1");
+    }
+}

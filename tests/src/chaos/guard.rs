@@ -1,0 +1,79 @@
+//! Removes what a run made when the harness itself was killed and could not.
+
+use std::{
+    io::{self, Write},
+    os::unix::process::CommandExt,
+    process::{Child, Command, Stdio},
+};
+
+/// Takes one thing a line. `end` means that all is well; if the input closes without it, the harness is gone,
+/// and so must be what it made.
+const SCRIPT: &str = r#"pids= spaces= folders=
+while read -r kind what; do
+  case "$kind" in
+    end) exit 0 ;;
+    process) pids="$pids $what" ;;
+    ended) pids=$(printf '%s ' $pids | sed "s/\b$what\b//") ;;
+    space) spaces="$spaces $what" ;;
+    folder) folders="$folders $what" ;;
+  esac
+done
+[ -z "${pids# }" ] || kill -KILL $pids 2>/dev/null
+for space in $spaces; do
+  inside=$(ip netns pids "$space" 2>/dev/null)
+  [ -z "$inside" ] || kill -KILL $inside 2>/dev/null
+  ip netns del "$space" 2>/dev/null
+done
+for folder in $folders; do rm -rf -- "$folder"; done"#;
+
+/// A small shell that waits for the harness' end.
+#[derive(Debug)]
+pub struct Guard {
+    shell: Child,
+}
+
+impl Guard {
+    /// Starts it, out of reach of the terminal's Ctrl-C.
+    ///
+    /// # Errors
+    /// If there is no `sh`.
+    pub fn start() -> io::Result<Self> {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", SCRIPT]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(Self { shell: command.process_group(0).spawn()? })
+    }
+
+    /// A process was started.
+    pub fn process(&mut self, id: u32) {
+        self.say(&format!("process {id}"));
+    }
+
+    /// A process has ended, and its number may be given to another.
+    pub fn ended(&mut self, id: u32) {
+        self.say(&format!("ended {id}"));
+    }
+
+    /// A network namespace was made.
+    pub fn space(&mut self, name: &str) {
+        self.say(&format!("space {name}"));
+    }
+
+    /// A folder was made.
+    pub fn folder(&mut self, path: &std::path::Path) {
+        self.say(&format!("folder {}", path.display()));
+    }
+
+    fn say(&mut self, line: &str) {
+        if let Some(input) = self.shell.stdin.as_mut() {
+            // A guard that is gone cannot guard; the run itself removes what it made all the same.
+            let _ = writeln!(input, "{line}").and_then(|()| input.flush());
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.say("end");
+        let _ = self.shell.wait();
+    }
+}

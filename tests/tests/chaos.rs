@@ -1,0 +1,38 @@
+//! The chaos harness in short: a few seeds keep every promise, and a known-bad fleet is caught.
+//! `make chaos` runs as many seeds as one likes.
+
+use std::process::Command;
+
+use keybroker_tests::{chaos::hosts::Hosts, harness::broker::binary};
+
+/// Runs the harness, where it can on two hosts with a cable between them, else on loopback.
+fn chaos(arguments: &[&str]) -> (Option<i32>, String) {
+    let network = if Hosts::obstacle().is_none() { "namespaces" } else { "loopback" };
+    let output =
+        Command::new(binary("chaos")).args(["--network", network, "--jobs", "2"]).args(arguments).output();
+    let output = output.expect("the harness runs");
+    let told =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    (output.status.code(), told)
+}
+
+#[test]
+fn a_few_seeds_keep_every_promise_on_every_topology() {
+    let (code, told) = chaos(&["--seeds", "6", "--strikes", "1"]);
+    assert_eq!(code, Some(0), "{told}");
+}
+
+#[test]
+fn brokers_that_count_in_fixed_windows_are_caught() {
+    let (code, told) = chaos(&["--control", "fixed-window", "--seed", "1"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("is caught"), "{told}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_plan() {
+    let plans = || chaos(&["--seeds", "60", "--plan"]);
+    let (code, told) = plans();
+    assert_eq!((code, plans()), (Some(0), (Some(0), told.clone())));
+    assert_eq!(told.lines().filter(|line| line.starts_with("seed ")).count(), 60, "{told}");
+}
