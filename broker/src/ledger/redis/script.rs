@@ -130,9 +130,9 @@ impl Script {
                 if expected.is_some() && answer.1 > 0 { wait(line, answer.1, time).await? } else { 0 };
             return Ok((answer, acknowledged));
         };
-        let mut answers = self.piped("EVALSHA", &self.hash, line, keys, arguments, expected, time).await?;
+        let mut answers = self.piped(("EVALSHA", &self.hash), line, keys, arguments, expected, time).await?;
         if matches!(&answers.0, Err(error) if is_unknown(error)) {
-            answers = self.piped("EVAL", &self.code, line, keys, arguments, expected, time).await?;
+            answers = self.piped(("EVAL", &self.code), line, keys, arguments, expected, time).await?;
         }
         let answer: (T, i64) = redis::from_redis_value(answers.0?)?;
         let acknowledged: i64 = redis::from_redis_value(answers.1?)?;
@@ -145,8 +145,7 @@ impl Script {
 
     async fn piped(
         &self,
-        name: &str,
-        body: &str,
+        (name, body): (&str, &str),
         line: &mut MultiplexedConnection,
         keys: &[String],
         arguments: &[&[u8]],
