@@ -59,8 +59,11 @@ impl Clock {
 
     /// Has a command see this clock.
     pub fn put_into(&self, command: &mut Command) {
+        // An allocator of the program's own, such as that of redis-server, may ask for the time before the library
+        // is ready to tell it; the system's allocator does not.
+        let preload = format!("{} libc.so.6", self.library.display());
         command
-            .env("LD_PRELOAD", &self.library)
+            .env("LD_PRELOAD", preload)
             .env("FAKETIME_TIMESTAMP_FILE", &self.file)
             .env("FAKETIME_NO_CACHE", "1")
             .env("DONT_FAKE_MONOTONIC", "1")

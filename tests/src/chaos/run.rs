@@ -122,10 +122,10 @@ pub fn run(
 
 impl Run<'_> {
     fn go(&mut self, plan: &Plan, control: Option<Control>) -> io::Result<()> {
-        self.fleet.begin(plan)?;
-        interrupt::sleep(plan.warm_up / 4)?;
+        // Whatever is granted from now on is not in the snapshot.
         self.fleet.save_snapshot();
-        interrupt::sleep(plan.warm_up - plan.warm_up / 4)?;
+        self.fleet.begin(plan)?;
+        interrupt::sleep(plan.warm_up)?;
         if self.fleet.record.granted() == 0 {
             let why = self.fleet.record.failures(0);
             return Err(io::Error::other(format!("no lease was granted before any fault: {why:?}")));

@@ -124,6 +124,8 @@ impl Store {
     }
 
     fn watch(&mut self, sides: [Side; 3], ports: &mut dyn FnMut() -> io::Result<u16>) -> io::Result<()> {
+        // Sentinels ask for replicas when they begin, and then only every ten seconds.
+        self.until("the replicas follow the primary", |store| store.replicas_in_step(2))?;
         let primary = format!("{} {}", self.hosts.address(self.nodes[0].member.side), self.nodes[0].port);
         for (number, side) in sides.into_iter().enumerate() {
             let (name, port) = (format!("sentinel-{number}"), ports()?);
