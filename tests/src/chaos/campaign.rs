@@ -5,7 +5,7 @@ use std::{
     process::ExitCode,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
 };
 
@@ -46,9 +46,9 @@ struct Tally {
 
 fn try_campaign(options: &Options) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let choice = choice(options)?;
-    let seeds = match options.seed {
-        Some(seed) => seed..seed.saturating_add(1),
-        None => options.first..options.first.saturating_add(options.seeds),
+    let seeds: Vec<u64> = match options.seed.as_slice() {
+        [] => (options.first..options.first.saturating_add(options.seeds)).collect(),
+        named => named.to_vec(),
     };
     let plan = |seed| Plan::of(seed, choice).ok_or("this fault cannot happen on this topology, or not here");
     if options.plan {
@@ -57,22 +57,22 @@ fn try_campaign(options: &Options) -> Result<ExitCode, Box<dyn std::error::Error
         }
         return Ok(ExitCode::SUCCESS);
     }
-    plan(seeds.start)?;
+    let plans = seeds.into_iter().map(plan).collect::<Result<Vec<_>, _>>()?;
     let runtime = Runtime::new()?;
     watch_for_the_end(&runtime)?;
     let tally = Mutex::new(Tally::default());
-    let next = AtomicU64::new(seeds.start);
+    let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..options.jobs.max(1) {
             scope.spawn(|| {
                 loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(plan) = Plan::of(seed, choice) else { return };
-                    if seed >= seeds.end || interrupt::is_interrupted() {
+                    let Some(plan) = plans.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
+                    if interrupt::is_interrupted() {
                         return;
                     }
                     let evidence = options.evidence.as_deref();
-                    let outcome = run(runtime.handle(), &plan, choice.network, options.control, evidence);
+                    let outcome =
+                        run(runtime.handle(), plan, choice.network, options.control, evidence, options.keep);
                     if !interrupt::is_interrupted() {
                         tally.lock().unwrap_or_else(PoisonError::into_inner).add(&outcome, options);
                     }
@@ -123,6 +123,7 @@ impl Tally {
         if let Some(why) = &outcome.failed {
             print(&format!("  FAILED after {took:.1} s: {why}"));
             self.failed.push(seed);
+            return;
         }
         let recoveries = outcome.suffered.iter().map(|suffered| match suffered.recovery {
             Some(recovery) => format!("{} {:.2} s", suffered.fault, recovery.as_secs_f64()),

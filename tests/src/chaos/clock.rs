@@ -4,6 +4,10 @@ use std::{
     io,
     path::{Path, PathBuf},
     process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 /// Where Debian and others put the library, for programs with threads.
@@ -20,6 +24,7 @@ const LIBRARIES: [&str; 4] = [
 pub struct Clock {
     file: PathBuf,
     library: PathBuf,
+    ahead_millis: Arc<AtomicI64>,
 }
 
 impl Clock {
@@ -34,7 +39,7 @@ impl Clock {
                 "libfaketime is not installed; scripts/setup installs it, or leave out faults of clocks",
             )
         })?;
-        let clock = Self { file: file.to_owned(), library };
+        let clock = Self { file: file.to_owned(), library, ahead_millis: Arc::default() };
         clock.set(0)?;
         Ok(clock)
     }
@@ -54,7 +59,14 @@ impl Clock {
         let sign = if ahead_millis < 0 { '-' } else { '+' };
         let (seconds, millis) = (ahead_millis.unsigned_abs() / 1000, ahead_millis.unsigned_abs() % 1000);
         std::fs::write(&fresh, format!("{sign}{seconds}.{millis:03}\n"))?;
-        std::fs::rename(fresh, &self.file)
+        std::fs::rename(fresh, &self.file)?;
+        self.ahead_millis.store(ahead_millis, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// How far it is ahead of its host's.
+    pub fn ahead_millis(&self) -> i64 {
+        self.ahead_millis.load(Ordering::Relaxed)
     }
 
     /// Has a command see this clock.

@@ -20,8 +20,10 @@ pub enum Control {
 const RIGHT_END: &str = "return (math.floor(granted_at / width) + 1) * width + span + send_within";
 /// How a fixed window would.
 const FIXED_END: &str = "return (math.floor(granted_at / span) + 1) * span";
-/// What marks the line that refuses a Redis that was restarted.
-const RUN_CHECK: &str = "-- known-bad: no run check";
+/// How the batch script notices a Redis that was restarted, or another one that was promoted.
+const RUN_CHECK: &str = "if ARGV[2] ~= '' and meta[4] ~= ARGV[2] then";
+/// How it would not.
+const NO_RUN_CHECK: &str = "if false then";
 
 impl Control {
     /// The broker's variant; none for the real broker.
@@ -63,13 +65,10 @@ impl Control {
         let script = batch_script();
         let changed = match variant {
             "fixed-window" => script.replace(RIGHT_END, FIXED_END),
-            "no-run-check" => {
-                let kept = script.lines().filter(|line| !line.trim_end().ends_with(RUN_CHECK));
-                kept.collect::<Vec<_>>().join("\n")
-            }
+            "no-run-check" => script.replace(RUN_CHECK, NO_RUN_CHECK),
             _ => return None,
         };
-        (changed.trim() != script.trim()).then_some(changed)
+        (changed != script).then_some(changed)
     }
 }
 

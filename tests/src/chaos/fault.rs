@@ -130,26 +130,27 @@ impl Fault {
 
     /// How long after it is healed every pool must be granted leases again, and every broker grant them.
     ///
-    /// Where a Redis may come back without what it knew, brokers replay what they remember before they grant; a
-    /// clock that jumped is waited out for the longest window that may be wrong.
-    pub fn recovers_within(self) -> Duration {
+    /// A Redis that comes back without what it knew is told by the brokers what they remember. What nobody remembers,
+    /// and a clock that was turned ahead, is waited out: the longest trailing window and what comes on top of it.
+    pub fn recovers_within(self, topology: Topology, forgets: bool) -> Duration {
+        let waited_out = match self {
+            Self::KillPrimary => forgets || topology == Topology::StandaloneRdb,
+            Self::RestartPrimary => forgets,
+            Self::BrokerClockStep | Self::BrokerClockSlew => topology == Topology::Embedded,
+            Self::RedisClockStep | Self::RedisClockSlew => true,
+            _ => false,
+        };
         Duration::from_secs(match self {
+            _ if waited_out => 75,
             Self::KillWorker | Self::FreezeWorker | Self::Delay | Self::ScriptFlush => 5,
             Self::KillReplica | Self::FreezeReplica | Self::KillSentinel | Self::FreezeSentinel => 5,
-            Self::FreezeBroker
-            | Self::KillBroker
-            | Self::FullMemory
-            | Self::ConnectionStorm
-            | Self::RollingDeploy
-            | Self::BrokerClockSlew
-            | Self::RedisClockSlew => 8,
             Self::KillPrimary
             | Self::RestartPrimary
             | Self::FreezePrimary
             | Self::Failover
             | Self::Partition
             | Self::Reshard => 15,
-            Self::BrokerClockStep | Self::RedisClockStep => 75,
+            _ => 8,
         })
     }
 }

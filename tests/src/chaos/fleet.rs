@@ -77,6 +77,9 @@ impl Fleet {
         // Leases are held for a while, so that there is always something to lose.
         let takes = Millis { min_ms: 10, max_ms: Some(120) };
         gemini.add_fault(FaultRule::always(GeminiFault::Latency(takes)));
+        if control == Some(Control::FastFrozenReplica) {
+            hosts.shrink_buffers()?;
+        }
         let store = Store::start(&hosts, plan, &mut port)?;
         let mut fleet = Self {
             workers: Vec::new(),

@@ -24,6 +24,9 @@ const MOST_RUNS: u8 = 64;
 /// The first port that is given out where every host has all ports to itself.
 const FIRST_PORT: u16 = 7100;
 
+/// Bytes that a connection may hold back in a host with little room.
+const SMALL_BUFFER: u32 = 2304;
+
 /// The hosts of one run. Dropping them ends whatever runs there and removes them.
 #[derive(Debug)]
 pub struct Hosts {
@@ -112,6 +115,25 @@ impl Hosts {
         command
     }
 
+    /// Leaves the hosts so little room for what is on its way that whatever a process does not read is still with
+    /// the process that sent it.
+    ///
+    /// # Errors
+    /// If the hosts are no namespaces: the setting would be one of the whole machine.
+    pub fn shrink_buffers(&self) -> io::Result<()> {
+        let spaces = self.spaces.as_ref();
+        let spaces = spaces.ok_or_else(|| io::Error::other("this needs --network namespaces"))?;
+        for side in Side::BOTH {
+            for setting in ["tcp_rmem", "tcp_wmem"] {
+                let order = format!(
+                    "echo {SMALL_BUFFER} {SMALL_BUFFER} {SMALL_BUFFER} > /proc/sys/net/ipv4/{setting}"
+                );
+                ip(&["netns", "exec", &spaces.name(side), "sh", "-c", &order])?;
+            }
+        }
+        Ok(())
+    }
+
     /// A folder for whatever runs there.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -181,7 +203,8 @@ impl Spaces {
 
 impl Drop for Spaces {
     fn drop(&mut self) {
-        for side in Side::BOTH {
+        // The left one last: the next run takes the number as soon as it is gone.
+        for side in [Side::Right, Side::Left] {
             let name = self.name(side);
             for _ in 0..20 {
                 let found = Command::new("ip").args(["netns", "pids", &name]).output();

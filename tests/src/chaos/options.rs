@@ -11,9 +11,9 @@ use super::{control::Control, fault::Fault, topology::Topology};
 #[derive(Debug, Clone, Parser)]
 #[command(name = "chaos", after_help = EXPLANATION)]
 pub struct Options {
-    /// Run this seed alone; the same seed gives the same plan
-    #[arg(long, conflicts_with = "seeds")]
-    pub seed: Option<u64>,
+    /// Run this seed alone, or these; the same seed gives the same plan
+    #[arg(long, value_delimiter = ',', conflicts_with = "seeds")]
+    pub seed: Vec<u64>,
     /// How many seeds to run
     #[arg(long, default_value_t = 12)]
     pub seeds: u64,
@@ -50,6 +50,9 @@ pub struct Options {
     /// Keep logs of runs that break a promise in this folder
     #[arg(long, value_name = "DIR")]
     pub evidence: Option<PathBuf>,
+    /// Keep logs of all runs there
+    #[arg(long, requires = "evidence")]
+    pub keep: bool,
 }
 
 /// How the two hosts of a run are made.

@@ -90,6 +90,16 @@ impl Plan {
         Some(Self { seed, topology, primary, majority, persistent, brokers, workers: 3, warm_up, strikes })
     }
 
+    /// Whether a Redis that is started again knows nothing of what it knew.
+    pub fn forgets(&self) -> bool {
+        self.topology == Topology::StandaloneEmpty || (self.topology.has_replicas() && !self.persistent)
+    }
+
+    /// How soon the fleet of this plan must have recovered from a fault.
+    pub fn recovers_within(&self, fault: Fault) -> Duration {
+        fault.recovers_within(self.topology, self.forgets())
+    }
+
     /// Whether a fault of the plan is one of those.
     pub fn has(&self, asked: impl Fn(Fault) -> bool) -> bool {
         self.strikes.iter().any(|strike| asked(strike.fault))
@@ -106,6 +116,11 @@ impl Choice {
 }
 
 impl Strike {
+    /// Whether a clock that jumped is set right again when the fault ends.
+    pub fn is_taken_back(&self) -> bool {
+        matches!(self.fault, Fault::BrokerClockStep | Fault::RedisClockStep) && self.target.is_multiple_of(2)
+    }
+
     fn draw(fault: Fault, random: &mut StdRng) -> Self {
         let lasts = match fault {
             Fault::KillPrimary | Fault::RestartPrimary | Fault::FreezePrimary | Fault::Partition => LONG,
@@ -137,7 +152,10 @@ impl std::fmt::Display for Strike {
             write!(f, " for {lasts:?}")?;
         }
         match fault {
-            Fault::BrokerClockStep | Fault::RedisClockStep => write!(f, " by {amount} ms"),
+            Fault::BrokerClockStep | Fault::RedisClockStep if self.is_taken_back() => {
+                write!(f, " by {amount} ms and back")
+            }
+            Fault::BrokerClockStep | Fault::RedisClockStep => write!(f, " by {amount} ms for good"),
             Fault::BrokerClockSlew | Fault::RedisClockSlew => write!(f, " by {amount} ms a second"),
             Fault::Delay => write!(f, " by {amount} ms"),
             _ => Ok(()),

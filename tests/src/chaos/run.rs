@@ -88,6 +88,7 @@ pub fn run(
     network: bool,
     control: Option<Control>,
     evidence: Option<&std::path::Path>,
+    keep: bool,
 ) -> Outcome {
     let began = Instant::now();
     let empty = Outcome {
@@ -109,7 +110,7 @@ pub fn run(
             let went = run.go(plan, control);
             run.outcome.failed = went.err().map(|error| error.to_string());
             if let Some(folder) = evidence
-                && (!run.outcome.violations.is_empty() || run.outcome.failed.is_some())
+                && (keep || !run.outcome.violations.is_empty() || run.outcome.failed.is_some())
             {
                 run.keep(&folder.join(format!("seed-{}", plan.seed)));
             }
@@ -124,28 +125,35 @@ impl Run<'_> {
     fn go(&mut self, plan: &Plan, control: Option<Control>) -> io::Result<()> {
         // Whatever is granted from now on is not in the snapshot.
         self.fleet.save_snapshot();
-        self.fleet.begin(plan)?;
-        interrupt::sleep(plan.warm_up)?;
-        if self.fleet.record.granted() == 0 {
-            let why = self.fleet.record.failures(0);
-            return Err(io::Error::other(format!("no lease was granted before any fault: {why:?}")));
-        }
-        for strike in &plan.strikes {
-            let struck = match control {
-                Some(Control::FastFrozenReplica) => self.fleet.suffer_a_frozen_replica()?,
-                _ => self.fleet.suffer(strike)?,
-            };
-            self.struck.push((*strike, struck));
-            let recovery = self.recovery(struck, strike.fault)?;
-            self.outcome.suffered.push(Suffered { fault: strike.fault, from: struck.from, recovery });
-            self.fleet.save_snapshot();
-            interrupt::sleep(CALM)?;
+        if control == Some(Control::FastFrozenReplica) {
+            let struck = self.fleet.begin_with_frozen_replicas(plan)?;
+            self.recover(plan.strikes[0], struck)?;
+        } else {
+            self.fleet.begin(plan)?;
+            interrupt::sleep(plan.warm_up)?;
+            if self.fleet.record.granted() == 0 {
+                let why = self.fleet.record.failures(0);
+                return Err(io::Error::other(format!("no lease was granted before any fault: {why:?}")));
+            }
+            for strike in &plan.strikes {
+                let struck = self.fleet.suffer(strike)?;
+                self.recover(*strike, struck)?;
+            }
         }
         self.find(|fleet| {
             fleet.fallen().into_iter().map(|what| Violation::of(Promise::Running, what)).collect()
         });
         self.fleet.end_workers();
         self.check()
+    }
+
+    /// Waits for the recovery from a fault, and then lets the fleet work on.
+    fn recover(&mut self, strike: Strike, struck: Struck) -> io::Result<()> {
+        self.struck.push((strike, struck));
+        let recovery = self.recovery(struck, strike.fault)?;
+        self.outcome.suffered.push(Suffered { fault: strike.fault, from: struck.from, recovery });
+        self.fleet.save_snapshot();
+        interrupt::sleep(CALM)
     }
 
     fn find(&mut self, look: impl FnOnce(&mut Fleet) -> Vec<Violation>) {
@@ -155,7 +163,7 @@ impl Run<'_> {
 
     /// Waits until every pool is granted leases and every broker grants them.
     fn recovery(&mut self, struck: Struck, fault: Fault) -> io::Result<Option<Duration>> {
-        let stated = fault.recovers_within();
+        let stated = self.outcome.plan.recovers_within(fault);
         let until = Instant::now() + stated + OVERTIME;
         loop {
             let (pools, brokers) = self.fleet.record.first_grants(struck.healed);
@@ -166,7 +174,8 @@ impl Run<'_> {
                 if recovery > stated {
                     let evidence =
                         format!("{fault}: recovered {recovery:?} after it was healed; {stated:?} is stated");
-                    self.outcome.violations.push(Violation::of(Promise::Recovery, evidence));
+                    let late = Violation::of(Promise::Recovery, evidence);
+                    self.outcome.violations.push(Violation { at: Some(struck.from), ..late });
                 }
                 return Ok(Some(recovery));
             }
@@ -183,7 +192,8 @@ impl Run<'_> {
                     "{fault}: not recovered {:?} after it was healed; {missing}; {why:?}",
                     stated + OVERTIME
                 );
-                self.outcome.violations.push(Violation::of(Promise::Recovery, evidence));
+                let never = Violation::of(Promise::Recovery, evidence);
+                self.outcome.violations.push(Violation { at: Some(struck.from), ..never });
                 return Ok(None);
             }
             interrupt::sleep(Duration::from_millis(25))?;

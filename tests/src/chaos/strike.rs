@@ -15,7 +15,7 @@ use super::{
     fleet::Fleet,
     interrupt,
     member::Member,
-    plan::Strike,
+    plan::{Plan, Strike},
     quota::{Edition, POOLS},
     topology::Topology,
     worker::now,
@@ -25,6 +25,8 @@ use super::{
 const STORM: usize = 300;
 /// How often a clock that runs wrong is moved.
 const SLEW_STEP: Duration = Duration::from_millis(100);
+/// How long replicas are frozen under load before the primary is killed.
+const FROZEN: Duration = Duration::from_millis(1_500);
 /// Memory that is less than any Redis has in use.
 const NO_MEMORY: &str = "1";
 
@@ -124,16 +126,18 @@ impl Fleet {
         Ok(Struck { from, healed: now(), deployed })
     }
 
-    /// The fault of the control `fast-frozen-replica`: what the replicas did not see is lost.
+    /// The fault of the control `fast-frozen-replica`: the workers begin while no replica listens, so that what the
+    /// primary grants them is lost with it.
     ///
     /// # Errors
     /// As [`Fleet::suffer`].
-    pub fn suffer_a_frozen_replica(&mut self) -> io::Result<Struck> {
-        let from = now();
+    pub fn begin_with_frozen_replicas(&mut self, plan: &Plan) -> io::Result<Struck> {
         let replicas = self.store.replicas();
         let primary = one_of(self.store.primaries(), 0)?;
         replicas.iter().for_each(|node| self.store.nodes[*node].member.freeze());
-        interrupt::sleep(Duration::from_millis(1_500))?;
+        let from = now();
+        self.begin(plan)?;
+        interrupt::sleep(FROZEN)?;
         self.node(primary).member.kill();
         replicas.iter().for_each(|node| self.store.nodes[*node].member.thaw());
         // Sentinel promotes one of them.
@@ -213,16 +217,21 @@ fn froze(member: &Member, lasts: Duration) -> io::Result<()> {
     slept
 }
 
-/// Turns clocks away from their host's. They stay where they are then, as the clock of a host does that was set.
+/// Turns clocks. A step may be taken back, as when somebody sets a clock wrongly and then right; otherwise clocks stay
+/// where they are then.
 fn turn(clocks: &[Clock], strike: &Strike) -> io::Result<()> {
-    let set = |ahead: i64| clocks.iter().try_for_each(|clock| clock.set(ahead));
+    let before: Vec<i64> = clocks.iter().map(Clock::ahead_millis).collect();
+    let by =
+        |millis: i64| clocks.iter().zip(&before).try_for_each(|(clock, ahead)| clock.set(ahead + millis));
     if matches!(strike.fault, Fault::BrokerClockStep | Fault::RedisClockStep) {
-        return set(strike.amount);
+        by(strike.amount)?;
+        interrupt::sleep(strike.lasts)?;
+        return if strike.is_taken_back() { by(0) } else { Ok(()) };
     }
     let began = Instant::now();
     while began.elapsed() < strike.lasts {
         let passed = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
-        set(passed * strike.amount / 1_000)?;
+        by(passed * strike.amount / 1_000)?;
         thread::sleep(SLEW_STEP);
     }
     Ok(())
