@@ -8,7 +8,7 @@ use std::{
 
 /// Takes one thing a line. `end` means that all is well; if the input closes without it, the harness is gone,
 /// and so must be what it made.
-const SCRIPT: &str = r#"pids= spaces= folders=
+const SCRIPT: &str = r#"pids= spaces= folders= devices=
 while read -r kind what; do
   case "$kind" in
     end) exit 0 ;;
@@ -16,6 +16,7 @@ while read -r kind what; do
     ended) pids=$(printf '%s ' $pids | sed "s/\b$what\b//") ;;
     space) spaces="$spaces $what" ;;
     folder) folders="$folders $what" ;;
+    device) devices="$devices $what" ;;
   esac
 done
 [ -z "${pids# }" ] || kill -KILL $pids 2>/dev/null
@@ -24,6 +25,7 @@ for space in $spaces; do
   [ -z "$inside" ] || kill -KILL $inside 2>/dev/null
   ip netns del "$space" 2>/dev/null
 done
+for device in $devices; do ip link del "$device" 2>/dev/null; done
 for folder in $folders; do rm -rf -- "$folder"; done"#;
 
 /// A small shell that waits for the harness' end.
@@ -56,6 +58,11 @@ impl Guard {
     /// A network namespace was made.
     pub fn space(&mut self, name: &str) {
         self.say(&format!("space {name}"));
+    }
+
+    /// A network device was made.
+    pub fn device(&mut self, name: &str) {
+        self.say(&format!("device {name}"));
     }
 
     /// A folder was made.

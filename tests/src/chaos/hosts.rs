@@ -153,6 +153,9 @@ impl Spaces {
         for side in Side::BOTH {
             let (name, device) = (spaces.name(side), &devices[usize::from(side.number())]);
             let door = spaces.door_device(side);
+            guard.device(&door);
+            // What is left of a run whose number was free again is going away; it is in the way until then.
+            let _ = ip(&["link", "del", &door]);
             let inside = |arguments: &[&str]| ip(&[&["-n", &name], arguments].concat());
             ip(&["link", "set", device, "netns", &name])?;
             ip(&["link", "add", &door, "type", "veth", "peer", "name", "door", "netns", &name])?;
