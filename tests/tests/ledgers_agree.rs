@@ -17,7 +17,7 @@ use keybroker::ledger::{
     kernel::Kernel,
     redis::{RedisLedger, batch_script},
 };
-use keybroker_tests::harness::redis::RedisServer;
+use keybroker_tests::{chaos::control::FIXED_WINDOW, harness::redis::RedisServer};
 use ledger_model::{
     KeySpec, Limits, Scenario, Step, StepSpec, cases, check, large_scenario, run_large_on_kernel,
     run_on_kernel, scenario,
@@ -33,10 +33,6 @@ const SEQUENCES_TOGETHER: u32 = 400;
 const STEPS: usize = 50;
 const LARGE_SEQUENCES: u32 = 30;
 const LARGE_STEPS: usize = 20;
-
-/// The rule of the trailing window, and the fixed window that must be found wrong.
-const RIGHT: &str = "return (math.floor(granted_at / width) + 1) * width + span + send_within";
-const FIXED: &str = "return (math.floor(granted_at / span) + 1) * span";
 
 /// Keeps two entries apart already, as Lua does with those of a full window, so that short scenarios get there.
 const APART: [(&str, &str); 2] = [
@@ -68,7 +64,7 @@ fn agree(cases: u32, bench: &Bench) {
 
 #[test]
 fn a_fixed_window_in_lua_is_found_to_disagree() {
-    let bench = Bench::new(&[(RIGHT, FIXED)]);
+    let bench = Bench::new(&[FIXED_WINDOW]);
     bench.run(SEQUENCES, false, same).expect_err("a fixed window gives other answers");
 }
 
@@ -113,7 +109,7 @@ fn wrong_variants_in_lua_are_found_to_disagree() {
 
 #[test]
 fn a_fixed_window_is_found_to_exceed_its_limit() {
-    let bench = Bench::new(&[(RIGHT, FIXED)]);
+    let bench = Bench::new(&[FIXED_WINDOW]);
     bench
         .run(SEQUENCES, false, |scenario, _, observed| {
             check(scenario, observed).map_or(Ok(()), |violation| Err(format!("{violation:?}")))

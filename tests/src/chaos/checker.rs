@@ -112,6 +112,8 @@ fn worst(arrivals: &[&Arrival], span_micros: u128) -> (usize, i64) {
 /// What a worker was told of one lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settled {
+    /// When, in microseconds since 1970.
+    pub at: i64,
     /// Whether its request was answered well.
     pub ok: bool,
     /// What the report did.
@@ -124,7 +126,7 @@ pub struct Settled {
 pub fn acknowledged(said: &[Said]) -> BTreeMap<&str, Settled> {
     let acknowledged = said.iter().filter_map(|said| match said.what {
         What::Acknowledged { ok, state, signal } => {
-            Some((said.lease.as_str(), Settled { ok, state, signal }))
+            Some((said.lease.as_str(), Settled { at: said.at, ok, state, signal }))
         }
         _ => None,
     });

@@ -103,16 +103,21 @@ impl Witness {
             for ((lease, told), now) in some.iter().zip(answer.into_inner().results) {
                 let signal = now.advice.as_ref().map_or(0, |advice| advice.signal);
                 if now.state() != SettleState::AlreadySettled || signal != told.signal {
-                    lost.push(format!(
+                    let line = format!(
                         "{lease} was reported and acknowledged ({told:?}); reported again it is {:?} with signal {signal}",
                         now.state(),
-                    ));
+                    );
+                    lost.push((told.at, line));
                 }
             }
         }
         let all = lost.len();
         let told = lost.into_iter().take(TOLD);
-        Ok(told.map(|line| Violation::of(Promise::NothingLost, format!("{line} (one of {all})"))).collect())
+        let violation = |(at, line)| {
+            let lost = Violation::of(Promise::NothingLost, format!("{line} (one of {all})"));
+            Violation { at: Some(at), ..lost }
+        };
+        Ok(told.map(violation).collect())
     }
 
     /// How many leases the ledger's usage says ended well.

@@ -143,7 +143,7 @@ impl Fault {
         Duration::from_secs(match self {
             _ if waited_out => 75,
             Self::KillWorker | Self::FreezeWorker | Self::Delay | Self::ScriptFlush => 5,
-            Self::KillReplica | Self::FreezeReplica | Self::KillSentinel | Self::FreezeSentinel => 5,
+            Self::KillSentinel | Self::FreezeSentinel => 5,
             Self::KillPrimary
             | Self::RestartPrimary
             | Self::FreezePrimary

@@ -50,7 +50,7 @@ pub struct Plan {
     pub primary: Side,
     /// Where two of three Sentinels or primaries are.
     pub majority: Side,
-    /// Whether replicated Redis servers keep a file.
+    /// Whether replicated Redis servers keep a file; of one that saves snapshots, whether it saves one under load.
     pub persistent: bool,
     /// How many brokers there are.
     pub brokers: usize,
@@ -170,6 +170,9 @@ impl std::fmt::Display for Plan {
         if topology.has_replicas() {
             let kept = if *persistent { "with" } else { "without" };
             write!(f, ", majority {majority}, {kept} files")?;
+        }
+        if *topology == Topology::StandaloneRdb {
+            write!(f, ", snapshot {} load", if *persistent { "under" } else { "before" })?;
         }
         write!(f, "; after {warm_up:?}")?;
         for (number, strike) in self.strikes.iter().enumerate() {

@@ -123,14 +123,18 @@ pub fn run(
 
 impl Run<'_> {
     fn go(&mut self, plan: &Plan, control: Option<Control>) -> io::Result<()> {
-        // Whatever is granted from now on is not in the snapshot.
+        // Whatever is granted from now on is not in the snapshot; not even what it is counted on is.
         self.fleet.save_snapshot();
         if control == Some(Control::FastFrozenReplica) {
             let struck = self.fleet.begin_with_frozen_replicas(plan)?;
             self.recover(plan.strikes[0], struck)?;
         } else {
             self.fleet.begin(plan)?;
-            interrupt::sleep(plan.warm_up)?;
+            interrupt::sleep(plan.warm_up / 4)?;
+            if plan.persistent {
+                self.fleet.save_snapshot();
+            }
+            interrupt::sleep(plan.warm_up - plan.warm_up / 4)?;
             if self.fleet.record.granted() == 0 {
                 let why = self.fleet.record.failures(0);
                 return Err(io::Error::other(format!("no lease was granted before any fault: {why:?}")));
@@ -241,7 +245,16 @@ impl Run<'_> {
             Ok::<_, Box<dyn std::error::Error + Send + Sync>>(told)
         });
         match told {
-            Ok(told) => self.outcome.violations.extend(told),
+            Ok(told) => {
+                // What was acknowledged before a fault is lost by that fault.
+                let lost_by = |at: i64| {
+                    let after = self.struck.iter().map(|(_, struck)| struck.from).find(|from| *from >= at);
+                    after.unwrap_or(at)
+                };
+                let told = told.into_iter();
+                let told = told.map(|violation| Violation { at: violation.at.map(lost_by), ..violation });
+                self.outcome.violations.extend(told);
+            }
             Err(error) => {
                 let evidence = format!("the ledger cannot be asked at the end: {error}");
                 self.outcome.violations.push(Violation::of(Promise::Recovery, evidence));
