@@ -135,12 +135,17 @@ impl Strike {
             Fault::Delay => random.random_range(5..60),
             _ => 0,
         };
-        Self {
-            fault,
-            target: random.random_range(0..60),
-            lasts: Duration::from_millis(random.random_range(lasts)),
-            amount,
+        let target = random.random_range(0..60);
+        let mut strike =
+            Self { fault, target, lasts: Duration::from_millis(random.random_range(lasts)), amount };
+        if matches!(fault, Fault::BrokerClockStep | Fault::RedisClockStep)
+            && amount > 0
+            && !strike.is_taken_back()
+        {
+            // Most of these end a window that is full.
+            strike.amount += 50_000;
         }
+        strike
     }
 }
 
