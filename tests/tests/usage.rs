@@ -6,6 +6,7 @@
 use std::process::{Command, Output};
 
 use jiff::{Timestamp, ToSpan, civil::Date};
+use keybroker::ledger::steady::CLOCK_MARGIN;
 use keybroker_proto::v1::{
     AcquireRequest, Constraints, Lease, LeaseReport, QueryUsageRequest, QueryUsageResponse, Success,
     TransportError, Usage, UsageDimension, UsageRow, lease_report::Outcome, transport_error::Kind,
@@ -222,7 +223,7 @@ async fn a_request_over_a_soft_plan_is_served_flagged_and_counted(backing: Backi
 async fn a_hard_plan_refuses_over_all_keys_and_names_the_consumer_and_the_instant(backing: Backing) {
     let rig = Rig::start(backing, CONFIG).await;
     // Sub-buckets of a minute are whole seconds; the first charge ends this long after the end of its own.
-    let ends_after = |at: i64| (at.div_euclid(1000) + 1) * 1000 + 60_000 + 100;
+    let ends_after = |at: i64| (at.div_euclid(1000) + 1) * 1000 + 60_000 + 100 + CLOCK_MARGIN;
     let asked = Timestamp::now().as_millisecond();
     let first = take(&rig.api, "saver", "alpha", MODEL).await;
     let granted = Timestamp::now().as_millisecond();

@@ -3,6 +3,7 @@
 
 use futures_util::future::join_all;
 use jiff::{Timestamp, ToSpan, tz::TimeZone};
+use keybroker::ledger::steady::CLOCK_MARGIN;
 use keybroker_proto::v1::{AcquireRequest, Lease};
 use keybroker_tests::{
     harness::{
@@ -23,6 +24,8 @@ on_both_ledgers!(
 
 /// A pool's `send_within`, in milliseconds.
 const SEND_WITHIN: i64 = 100;
+/// For how much longer than its window a lease counts, beside a sub-bucket, in milliseconds.
+const COUNTED_AFTER: i64 = SEND_WITHIN + CLOCK_MARGIN;
 /// What is counted, how much of it two requests of [`request`] are, and how the limit is called.
 const DIMENSIONS: [(&str, &str, &str); 4] = [
     ("requests", "2", "requests"),
@@ -103,9 +106,9 @@ async fn every_dimension_and_window_refuses_by_its_name_until_the_exact_instant(
 fn end_of(window: &str, at: i64) -> i64 {
     let trailing = |span: i64| {
         let bucket = (span + 59) / 60;
-        (at / bucket + 1) * bucket + span + SEND_WITHIN
+        (at / bucket + 1) * bucket + span + COUNTED_AFTER
     };
-    let instant = Timestamp::from_millisecond(at + SEND_WITHIN).unwrap();
+    let instant = Timestamp::from_millisecond(at + COUNTED_AFTER).unwrap();
     let pacific = instant.to_zoned(TimeZone::get("America/Los_Angeles").unwrap());
     match window {
         "second" => trailing(1_000),
@@ -123,10 +126,10 @@ fn end_of(window: &str, at: i64) -> i64 {
 /// An instant whose charge ends then.
 fn start_of(window: &str, end: i64) -> i64 {
     match window {
-        "second" => end - SEND_WITHIN - 1_000 - 1,
-        "minute" => end - SEND_WITHIN - 60_000 - 1,
-        "10_minutes" => end - SEND_WITHIN - 600_000 - 1,
-        _ => end - SEND_WITHIN - 1,
+        "second" => end - COUNTED_AFTER - 1_000 - 1,
+        "minute" => end - COUNTED_AFTER - 60_000 - 1,
+        "10_minutes" => end - COUNTED_AFTER - 600_000 - 1,
+        _ => end - COUNTED_AFTER - 1,
     }
 }
 
