@@ -17,36 +17,26 @@ const ENTRIES_TOGETHER: i64 = 12 * 16;
 /// How many bytes of them are recent: what leases that end soon are counted in.
 const ENTRIES_RECENT: i64 = 4 * 16;
 
+/// What every script is made of that grants or settles leases, before its own text.
+const LEASING: [&str; 9] = [
+    include_str!("lua/prelude.lua"),
+    include_str!("lua/clock.lua"),
+    include_str!("lua/entries.lua"),
+    include_str!("lua/window.lua"),
+    include_str!("lua/account.lua"),
+    include_str!("lua/shard.lua"),
+    include_str!("lua/lease.lua"),
+    include_str!("lua/acquire.lua"),
+    include_str!("lua/settle.lua"),
+];
+
 /// The text of the script that runs a batch.
 pub fn batch_script() -> String {
-    text(&[
-        include_str!("lua/prelude.lua"),
-        include_str!("lua/clock.lua"),
-        include_str!("lua/entries.lua"),
-        include_str!("lua/window.lua"),
-        include_str!("lua/account.lua"),
-        include_str!("lua/shard.lua"),
-        include_str!("lua/lease.lua"),
-        include_str!("lua/acquire.lua"),
-        include_str!("lua/settle.lua"),
-        include_str!("lua/batch.lua"),
-    ])
+    leasing(include_str!("lua/batch.lua"))
 }
 /// Puts back what a broker remembers.
-pub(super) static REPLAY: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(text(&[
-        include_str!("lua/prelude.lua"),
-        include_str!("lua/clock.lua"),
-        include_str!("lua/entries.lua"),
-        include_str!("lua/window.lua"),
-        include_str!("lua/account.lua"),
-        include_str!("lua/shard.lua"),
-        include_str!("lua/lease.lua"),
-        include_str!("lua/acquire.lua"),
-        include_str!("lua/settle.lua"),
-        include_str!("lua/replay.lua"),
-    ]))
-});
+pub(super) static REPLAY: LazyLock<Script> =
+    LazyLock::new(|| Script::new(leasing(include_str!("lua/replay.lua"))));
 /// Says that a broker is there.
 pub(super) static BEAT: LazyLock<Script> =
     LazyLock::new(|| Script::new(text(&[include_str!("lua/beat.lua")])));
@@ -178,6 +168,12 @@ pub(super) async fn wait(
     time: Duration,
 ) -> Result<i64, RedisError> {
     wait_command(acks, time).query_async(line).await
+}
+
+fn leasing(own: &str) -> String {
+    let mut parts = LEASING.to_vec();
+    parts.push(own);
+    text(&parts)
 }
 
 fn text(parts: &[&str]) -> String {

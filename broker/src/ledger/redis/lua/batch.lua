@@ -19,23 +19,15 @@ if meta[1] ~= input[1] then return redis.error_reply('CHANGED ' .. (meta[1] or '
 if ARGV[2] ~= '' and meta[4] ~= ARGV[2] then return redis.error_reply('RUN ' .. (meta[4] or 'none')) end
 now = not_before(tonumber(meta[2]) or 0)
 epoch = tonumber(meta[3]) or 0
-if #day_ends < 2 or #month_ends < 1 or day_ends[1] > now or day_ends[#day_ends - 1] <= now or month_ends[1] > now or month_ends[#month_ends] <= now then
-  return redis.error_reply('CLOCK the calendar of the call does not cover the time of Redis')
-end
+local outside = outside_calendar()
+if outside then return outside end
 
 local wanted = {}
 for i = 1, #acquires do
   local index = acquires[i][2] + 1
   wanted[index] = (wanted[index] or 0) + 1
 end
-local shards, opened = {}, {} -- by number; by name, because a shard may be named twice
-for i = 1, #names do
-  local name = names[i]
-  if opened[name] == nil then
-    opened[name] = meta[5 + i] and open_shard(i, name, meta[5 + i], wanted[i] or 0) or false
-  end
-  shards[i] = opened[name]
-end
+local shards, opened = open_shards(names, meta, 5, wanted)
 
 local reply = { now, {}, {}, {}, {} }
 if #commons + #edits > 0 then
@@ -77,15 +69,9 @@ end
 
 local state = { 'now', string.format('%d', now), 'epoch', string.format('%d', epoch) }
 for _, shard in pairs(opened) do
-  if shard then
-    rebase(shard, input[5])
-    local row = save_shard(shard)
-    if row then
-      state[#state + 1] = 's:' .. shard.name
-      state[#state + 1] = row
-    end
-  end
+  if shard then rebase(shard, input[5]) end
 end
+save_shards(opened, state)
 -- More than a batch can add, so that what is remembered does not outgrow it.
 local at_most = FORGET_AT_ONCE + #settles + #renews + #acquires
 save_accounts()

@@ -17,18 +17,10 @@ if meta[1] ~= input[1] then return redis.error_reply('CHANGED ' .. (meta[1] or '
 if meta[4] == ARGV[2] then return 0 end
 now = not_before(tonumber(meta[2]) or 0)
 epoch = tonumber(meta[3]) or 0
-if #day_ends < 2 or #month_ends < 1 or day_ends[1] > now or day_ends[#day_ends - 1] <= now then
-  return redis.error_reply('CLOCK the calendar of the call does not cover the time of Redis')
-end
+local outside = outside_calendar()
+if outside then return outside end
 
-local shards, opened = {}, {}
-for i = 1, #names do
-  local name = names[i]
-  if opened[name] == nil then
-    opened[name] = meta[4 + i] and open_shard(i, name, meta[4 + i], 0) or false
-  end
-  shards[i] = opened[name]
-end
+local shards, opened = open_shards(names, meta, 4, {})
 if #commons > 0 then
   local ids = {}
   for i = 1, #commons do ids[i] = commons[i][1] end
@@ -74,15 +66,7 @@ for i = 1, #settles do settle(shards[settles[i][2] + 1], settles[i]) end
 -- Who stood ready may be full now, and who was parked free: they are looked at when they are asked for.
 epoch = epoch + 1
 local state = { 'epoch', string.format('%d', epoch) }
-for _, shard in pairs(opened) do
-  if shard then
-    local row = save_shard(shard)
-    if row then
-      state[#state + 1] = 's:' .. shard.name
-      state[#state + 1] = row
-    end
-  end
-end
+save_shards(opened, state)
 save_accounts()
 save_leases(0)
 save_usage()

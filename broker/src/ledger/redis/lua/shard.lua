@@ -219,6 +219,18 @@ local function open_shard(index, name, row, wanted)
   }
 end
 
+-- The shards of those names, by number and by name, because a shard may be named twice; false where there is none.
+-- Their rows stand in `meta` behind its first `before` fields. wanted: by number, how many leases are asked of them.
+local function open_shards(names, meta, before, wanted)
+  local shards, opened = {}, {}
+  for i = 1, #names do
+    local name, row = names[i], meta[before + i]
+    if opened[name] == nil then opened[name] = row and open_shard(i, name, row, wanted[i] or 0) or false end
+    shards[i] = opened[name]
+  end
+  return shards, opened
+end
+
 -- Writes who moved; returns the shard's row if that changed.
 local function save_shard(shard)
   local ready, parked, unready, unparked, rows = {}, {}, {}, {}, {}
@@ -246,4 +258,15 @@ local function save_shard(shard)
   if #unready > 0 then redis.call('PEXPIRE', shard.parked.key, SHARD_LIFETIME) end
   if #unparked > 0 then redis.call('PEXPIRE', shard.ready.key, SHARD_LIFETIME) end
   if shard.changed then return cmsgpack.pack({ shard.epoch, shard.virtual_time, shard.order }) end
+end
+
+-- Writes all of them, and adds their rows that changed to the fields of META.
+local function save_shards(opened, fields)
+  for _, shard in pairs(opened) do
+    local row = shard and save_shard(shard)
+    if row then
+      fields[#fields + 1] = 's:' .. shard.name
+      fields[#fields + 1] = row
+    end
+  end
 end
