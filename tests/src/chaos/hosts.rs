@@ -16,7 +16,8 @@ use std::{
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 
-use super::{cable::Cable, guard::Guard, side::Side};
+use super::{cable::Cable, side::Side};
+use crate::harness::guard::Guard;
 use crate::harness::process::free_port;
 
 /// How many runs may go on at the same time on one machine.
@@ -50,7 +51,7 @@ impl Hosts {
     pub fn open(network: Option<&Handle>) -> io::Result<Self> {
         let mut guard = Guard::start()?;
         let folder = TempDir::with_prefix("keybroker-chaos")?;
-        guard.folder(folder.path());
+        let _ = guard.folder(folder.path());
         let spaces = network.map(|runtime| Spaces::open(runtime, &mut guard)).transpose()?;
         Ok(Self { spaces, next_port: FIRST_PORT, guard: Mutex::new(guard), folder })
     }
@@ -153,7 +154,7 @@ impl Spaces {
         for side in Side::BOTH {
             let (name, device) = (spaces.name(side), &devices[usize::from(side.number())]);
             let door = spaces.door_device(side);
-            guard.device(&door);
+            let _ = guard.device(&door);
             // What is left of a run whose number was free again is going away; it is in the way until then.
             let _ = ip(&["link", "del", &door]);
             let inside = |arguments: &[&str]| ip(&[&["-n", &name], arguments].concat());
@@ -180,7 +181,7 @@ impl Spaces {
                 Ok(()) => {
                     // Only now: whoever has such a value removes what has its number when it is dropped.
                     let spaces = Self { number, cable: None };
-                    Side::BOTH.into_iter().for_each(|side| guard.space(&spaces.name(side)));
+                    Side::BOTH.into_iter().for_each(|side| drop(guard.space(&spaces.name(side))));
                     ip(&["netns", "add", &spaces.name(Side::Right)])?;
                     return Ok(spaces);
                 }

@@ -102,7 +102,8 @@ impl Member {
             clock.put_into(&mut command);
         }
         let mut child = spawn(&mut command, &self.name)?;
-        self.hosts.guard().process(child.id());
+        // A guard that is gone cannot guard; the run itself removes what it made all the same.
+        let _ = self.hosts.guard().process(child.id());
         let output = child.stdout.take();
         self.child = Some(child);
         self.wanted = true;
@@ -116,7 +117,8 @@ impl Member {
             let id = child.id();
             let _ = child.kill();
             let _ = child.wait();
-            self.hosts.guard().ended(id);
+            // A guard that is gone cannot guard; the run itself removes what it made all the same.
+            let _ = self.hosts.guard().ended(id);
         }
     }
 

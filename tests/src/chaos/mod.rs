@@ -12,7 +12,6 @@ pub mod control;
 pub mod ending;
 pub mod fault;
 pub mod fleet;
-pub mod guard;
 pub mod hosts;
 pub mod interrupt;
 pub mod member;

@@ -5,7 +5,6 @@
 //! use the Rust SDK, and what they sent is judged by the fake Gemini, which shares no code with the broker.
 
 pub mod fleet;
-pub mod guard;
 pub mod options;
 pub mod run;
 pub mod setting;

@@ -10,11 +10,12 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{guard::Guard, options::Options};
+use super::options::Options;
 use crate::{
     fake_gemini::{FakeGeminiConfig, config::ANY},
     harness::{
         broker::{BrokerOptions, BrokerProcess},
+        guard::Guard,
         process::Process,
         redis::RedisServer,
     },
@@ -49,11 +50,11 @@ impl Setting {
         let mut guard = Guard::start()?;
         let folder = TempDir::with_prefix("keybroker-demo")?;
         let (fake, gemini) = start_fake(options, &folder)?;
-        guard.watch(fake.id())?;
+        guard.process(fake.id())?;
         let redis = if options.redis { Some(start_redis()?) } else { None };
         let mut setting = Self { guard, brokers: Vec::new(), redis, fake, gemini, folder };
         if let Some(redis) = &mut setting.redis {
-            setting.guard.watch(redis.process().id())?;
+            setting.guard.process(redis.process().id())?;
         }
         setting.start_brokers(options)?;
         Ok(setting)
@@ -70,7 +71,7 @@ impl Setting {
         };
         for _ in 0..options.broker_count() {
             let mut broker = BrokerProcess::start(&start)?;
-            self.guard.watch(broker.process().id())?;
+            self.guard.process(broker.process().id())?;
             self.brokers.push(broker);
         }
         Ok(())
@@ -86,7 +87,7 @@ impl Setting {
     /// # Errors
     /// If the guard is gone.
     pub fn watch(&mut self, process: u32) -> io::Result<()> {
-        self.guard.watch(process)
+        self.guard.process(process)
     }
 
     /// Checks that all of it still runs.

@@ -1,4 +1,4 @@
-//! Removes what a run made when the harness itself was killed and could not.
+//! Removes what a run made when whoever runs it was killed and could not.
 
 use std::{
     io::{self, Write},
@@ -6,8 +6,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-/// Takes one thing a line. `end` means that all is well; if the input closes without it, the harness is gone,
-/// and so must be what it made.
+/// Takes one thing a line. `end` means that all is well; if the input closes without it, whoever runs it is
+/// gone, and so must be what it made.
 const SCRIPT: &str = r#"pids= spaces= folders= devices=
 while read -r kind what; do
   case "$kind" in
@@ -28,7 +28,7 @@ done
 for device in $devices; do ip link del "$device" 2>/dev/null; done
 for folder in $folders; do rm -rf -- "$folder"; done"#;
 
-/// A small shell that waits for the harness' end.
+/// A small shell that waits for the end of whoever started it.
 #[derive(Debug)]
 pub struct Guard {
     shell: Child,
@@ -46,41 +46,56 @@ impl Guard {
     }
 
     /// A process was started.
-    pub fn process(&mut self, id: u32) {
-        self.say(&format!("process {id}"));
+    ///
+    /// # Errors
+    /// If the guard is gone.
+    pub fn process(&mut self, id: u32) -> io::Result<()> {
+        self.say(&format!("process {id}"))
     }
 
     /// A process has ended, and its number may be given to another.
-    pub fn ended(&mut self, id: u32) {
-        self.say(&format!("ended {id}"));
+    ///
+    /// # Errors
+    /// If the guard is gone.
+    pub fn ended(&mut self, id: u32) -> io::Result<()> {
+        self.say(&format!("ended {id}"))
     }
 
     /// A network namespace was made.
-    pub fn space(&mut self, name: &str) {
-        self.say(&format!("space {name}"));
+    ///
+    /// # Errors
+    /// If the guard is gone.
+    pub fn space(&mut self, name: &str) -> io::Result<()> {
+        self.say(&format!("space {name}"))
     }
 
     /// A network device was made.
-    pub fn device(&mut self, name: &str) {
-        self.say(&format!("device {name}"));
+    ///
+    /// # Errors
+    /// If the guard is gone.
+    pub fn device(&mut self, name: &str) -> io::Result<()> {
+        self.say(&format!("device {name}"))
     }
 
     /// A folder was made.
-    pub fn folder(&mut self, path: &std::path::Path) {
-        self.say(&format!("folder {}", path.display()));
+    ///
+    /// # Errors
+    /// If the guard is gone.
+    pub fn folder(&mut self, path: &std::path::Path) -> io::Result<()> {
+        self.say(&format!("folder {}", path.display()))
     }
 
-    fn say(&mut self, line: &str) {
-        if let Some(input) = self.shell.stdin.as_mut() {
-            // A guard that is gone cannot guard; the run itself removes what it made all the same.
-            let _ = writeln!(input, "{line}").and_then(|()| input.flush());
-        }
+    fn say(&mut self, line: &str) -> io::Result<()> {
+        let input = self.shell.stdin.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
+        writeln!(input, "{line}")?;
+        input.flush()
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.say("end");
+        // If the guard is gone already, there is nothing to call off.
+        let _ = self.say("end");
         let _ = self.shell.wait();
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod broker;
+pub mod guard;
 pub mod leak;
 pub mod process;
 pub mod redis;
