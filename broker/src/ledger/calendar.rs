@@ -3,9 +3,11 @@
 //! Google resets daily quota at midnight in America/Los_Angeles, with its changes between standard
 //! and daylight time (<https://ai.google.dev/gemini-api/docs/rate-limits>).
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use jiff::{Timestamp, ToSpan, civil::Date, tz::TimeZone};
 
-use super::types::{Batch, FOREVER, Millis};
+use super::{Batch, FOREVER, Millis};
 
 /// Ends of days and months around an instant, ascending.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +53,11 @@ impl Calendar {
     pub fn month_end(&self, at: Millis) -> Millis {
         first_after(&self.month_ends, at)
     }
+}
+
+/// The system's clock.
+pub fn wall_clock() -> Millis {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as Millis)
 }
 
 /// The Pacific day in which an instant lies.

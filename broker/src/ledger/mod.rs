@@ -4,6 +4,7 @@
 //! [`kernel`] (plain Rust, made durable by [`embedded`]) and [`redis`] (Lua scripts).
 
 pub mod account;
+mod batch;
 pub mod calendar;
 pub mod embedded;
 pub mod kernel;
@@ -17,6 +18,7 @@ pub mod window;
 
 use std::{future::Future, pin::Pin, time::Duration};
 
+pub use batch::Batch;
 pub use types::*;
 
 /// A future that a [`Ledger`] returns.

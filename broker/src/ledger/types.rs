@@ -196,33 +196,6 @@ pub struct Opened {
     pub generation: i64,
 }
 
-/// Operations that run as one atomic step.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Batch {
-    /// The identity the ledger must have.
-    pub ledger_id: String,
-    /// 0: the ledger's own clock. Else the instant, for tests that drive the clock.
-    pub clock: Millis,
-    /// Ends of Pacific days, ascending, from before the oldest lease to days ahead.
-    pub day_ends: Vec<Millis>,
-    /// The same for months.
-    pub month_ends: Vec<Millis>,
-    /// From how much virtual time on a shard's order is rebased.
-    pub rebase_at: i64,
-    /// The shards that the operations name by index.
-    pub shards: Vec<String>,
-    /// Settled first.
-    pub settles: Vec<Settle>,
-    /// Then renewed.
-    pub renews: Vec<Renew>,
-    /// Then granted.
-    pub acquires: Vec<Acquire>,
-    /// The accounts that acquires name by index beside those of the candidates.
-    pub commons: Vec<CommonSpec>,
-    /// Done before everything else.
-    pub edits: Vec<Edit>,
-}
-
 /// Changes the standing of one account, outside of any lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Edit {
@@ -258,7 +231,7 @@ pub enum EditAction {
 pub struct Acquire {
     /// The id the lease will have; made by the caller, so that an unclear call can be resolved.
     pub lease: String,
-    /// Index into [`Batch::shards`].
+    /// Index into [`super::Batch::shards`].
     pub shard: usize,
     /// How much is charged.
     pub amounts: Amounts,
@@ -270,7 +243,7 @@ pub struct Acquire {
     pub only: Vec<String>,
     /// Never these candidates.
     pub exclude: Vec<String>,
-    /// Accounts to charge beside the candidate's: indexes into [`Batch::commons`].
+    /// Accounts to charge beside the candidate's: indexes into [`super::Batch::commons`].
     pub common: Vec<usize>,
     /// What usage is recorded under, before project, key and outcome: consumer and quota model, with
     /// [`USAGE_MARK`] between them; empty records nothing.
@@ -313,7 +286,7 @@ pub struct Block {
 pub struct Settle {
     /// The lease.
     pub lease: String,
-    /// Index into [`Batch::shards`].
+    /// Index into [`super::Batch::shards`].
     pub shard: usize,
     /// What becomes of the charge.
     pub charge: Charge,
@@ -362,13 +335,13 @@ impl Settle {
 pub struct Renew {
     /// The lease.
     pub lease: String,
-    /// Index into [`Batch::shards`].
+    /// Index into [`super::Batch::shards`].
     pub shard: usize,
     /// How long from now, in milliseconds.
     pub ttl: i64,
 }
 
-/// The answers to a [`Batch`], in the order of its operations.
+/// The answers to a [`super::Batch`], in the order of its operations.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reply {
     /// The ledger's clock.

@@ -18,7 +18,8 @@ use tokio::{
 use super::backlog::{Backlog, LARGEST_BATCH};
 use crate::ledger::{
     Acquire, AcquireState, Acquired, Batch, CommonSpec, Edit, Ledger, LedgerError, Millis, Renew, Renewed,
-    Reply, Settle, Settled, calendar::Calendar, shard::REBASE_AT,
+    Reply, Settle, Settled,
+    calendar::{Calendar, wall_clock},
 };
 
 /// The most operations that may queue.
@@ -250,19 +251,7 @@ impl Inbox {
 }
 
 fn gather(ledger_id: &str, calendar: &Calendar, jobs: impl Iterator<Item = Job>) -> (Batch, Answers) {
-    let mut batch = Batch {
-        ledger_id: ledger_id.to_owned(),
-        clock: 0,
-        day_ends: calendar.day_ends.clone(),
-        month_ends: calendar.month_ends.clone(),
-        rebase_at: REBASE_AT,
-        shards: Vec::new(),
-        settles: Vec::new(),
-        renews: Vec::new(),
-        acquires: Vec::new(),
-        commons: Vec::new(),
-        edits: Vec::new(),
-    };
+    let mut batch = Batch::empty(ledger_id, 0, calendar);
     let mut answers = Answers::default();
     let mut commons = Vec::new();
     for job in jobs {
@@ -359,10 +348,4 @@ impl CachedCalendar {
         }
         &self.calendar
     }
-}
-
-fn wall_clock() -> Millis {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

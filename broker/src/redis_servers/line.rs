@@ -29,8 +29,6 @@ pub struct ServerState {
     pub uptime: Duration,
     /// Its version.
     pub version: String,
-    /// What it does when memory is short.
-    pub maxmemory_policy: String,
 }
 
 impl Line {
@@ -46,7 +44,7 @@ impl Line {
 /// Asks a server what it is.
 pub(super) async fn state(connection: &mut MultiplexedConnection) -> Result<ServerState, RedisError> {
     let mut info = String::new();
-    for section in ["server", "replication", "memory"] {
+    for section in ["server", "replication"] {
         let part: String = redis::cmd("INFO").arg(section).query_async(connection).await?;
         info.push_str(&part);
         info.push('\n');
@@ -73,7 +71,6 @@ fn read(info: &str) -> Result<ServerState, RedisError> {
 
         uptime: Duration::from_secs(field("uptime_in_seconds").parse().unwrap_or(0)),
         version: field("redis_version").to_owned(),
-        maxmemory_policy: field("maxmemory_policy").to_owned(),
     })
 }
 
@@ -87,7 +84,7 @@ mod tests {
         slave0:ip=10.0.0.2,port=1,state=online,offset=1,lag=0\r\n\
         slave1:ip=10.0.0.3,port=1,state=wait_bgsave,offset=0,lag=0\r\n\
         slave_read_only:1\r\nmaster_replid:bb\r\n\
-        # Persistence\r\naof_enabled:1\r\n# Memory\r\nmaxmemory_policy:noeviction\r\n";
+        # Persistence\r\naof_enabled:1\r\n";
 
     #[test]
     fn what_a_primary_says_is_read() {

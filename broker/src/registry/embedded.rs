@@ -3,7 +3,7 @@
 use std::{
     path::Path,
     sync::{Arc, Mutex},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use redb::{
@@ -14,7 +14,7 @@ use super::{
     AuditId, AuditRecord, Change, Changed, KEEP_RECORDS, MOST_RECORDS, Registry, RegistryError,
     RegistryFuture, Snapshot, Version, Who, audit,
 };
-use crate::ledger::Millis;
+use crate::ledger::{Millis, calendar::wall_clock};
 
 /// The registry's identity and the number of its version, under one name.
 const META: TableDefinition<&str, (&str, u64)> = TableDefinition::new("meta");
@@ -44,7 +44,7 @@ impl EmbeddedRegistry {
     /// # Errors
     /// If the folder cannot be written, is in use by another broker, or holds a damaged registry.
     pub fn open(folder: &Path) -> Result<Self, RegistryError> {
-        Self::open_with(folder, system_clock)
+        Self::open_with(folder, wall_clock)
     }
 
     /// The same by another clock.
@@ -243,8 +243,4 @@ fn record(write: &WriteTransaction, records: &[&str], now: Millis) -> Result<(),
 
 fn broken(why: &str) -> RegistryError {
     RegistryError::Unusable(format!("registry.redb in the data directory cannot be used: {why}"))
-}
-
-fn system_clock() -> Millis {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as Millis)
 }

@@ -13,7 +13,6 @@ use keybroker::{
         calendar::Calendar,
         embedded::{EmbeddedLedger, Reach},
         redis::RedisLedger,
-        shard::REBASE_AT,
     },
     pool::accounts::{shard_name, shard_spec},
 };
@@ -87,17 +86,9 @@ impl Filled {
             }
         });
         let batch = Batch {
-            ledger_id: self.ledger_id.clone(),
-            clock,
             acquires: acquires.collect(),
-            day_ends: calendar.day_ends,
-            month_ends: calendar.month_ends,
-            rebase_at: REBASE_AT,
             shards: vec![self.shard.clone()],
-            settles: Vec::new(),
-            renews: Vec::new(),
-            commons: Vec::new(),
-            edits: Vec::new(),
+            ..Batch::empty(&self.ledger_id, clock, &calendar)
         };
         let reply = self.ledger.execute(DEFAULT_POOL, &batch).await?;
         match reply.acquires.iter().find(|answer| answer.0 != AcquireState::Granted) {

@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     path::Path,
     sync::Mutex,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 pub use file::Reach;
@@ -17,6 +17,7 @@ use store::{Store, StoredPool};
 
 use super::{
     Batch, Inspection, Ledger, LedgerError, LedgerFuture, Millis, Opened, Reply, ShardSpec, UsageRow,
+    calendar::wall_clock,
     kernel::{Changes, Kernel},
 };
 
@@ -170,7 +171,7 @@ impl State {
     }
 
     fn execute(&mut self, name: &str, batch: &Batch) -> Result<Reply, LedgerError> {
-        let clock = if batch.clock == 0 { system_clock() } else { batch.clock };
+        let clock = if batch.clock == 0 { wall_clock() } else { batch.clock };
         let pool = self.checked(name, &batch.ledger_id)?;
         let reply = pool.kernel.execute(clock, batch).ok_or(LedgerError::Clock)?;
         let changes = std::mem::take(&mut pool.kernel.changes);
@@ -215,7 +216,7 @@ impl Ledger for EmbeddedLedger {
     }
 
     fn inspect<'a>(&'a self, pool: &'a str, accounts: &'a [String]) -> LedgerFuture<'a, Inspection> {
-        Box::pin(async move { self.inspect_at(pool, system_clock(), accounts) })
+        Box::pin(async move { self.inspect_at(pool, wall_clock(), accounts) })
     }
 
     fn usage<'a>(&'a self, pool: &'a str, day_ends: &'a [Millis]) -> LedgerFuture<'a, Vec<UsageRow>> {
@@ -237,7 +238,7 @@ impl Ledger for EmbeddedLedger {
     fn held<'a>(&'a self, pool: &'a str, key_id: &'a str) -> LedgerFuture<'a, usize> {
         Box::pin(async move {
             // A pool that was never opened has granted nothing.
-            let held = |pool: &PoolState| pool.kernel.held(key_id, system_clock());
+            let held = |pool: &PoolState| pool.kernel.held(key_id, wall_clock());
             self.with_state(|state| Ok(state.pools.get(pool).map_or(0, held)))
         })
     }
@@ -257,8 +258,4 @@ fn merge(into: &mut Changes, from: Changes) {
     }
     into.candidates.extend(from.candidates);
     into.shards.extend(from.shards);
-}
-
-fn system_clock() -> Millis {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as Millis)
 }

@@ -15,6 +15,7 @@ mod settle;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    Batch,
     account::Account,
     calendar::Calendar,
     shard::{CLASS_SPAN, CLASSES, Candidate, Place, Shard},

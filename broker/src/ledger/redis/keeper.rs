@@ -3,7 +3,7 @@
 
 use std::{
     sync::{Arc, Weak},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use tokio::time::{sleep, timeout};
@@ -14,7 +14,10 @@ use super::{
     watched::{Standing, Watched},
 };
 use crate::{
-    ledger::{CommonSpec, LedgerError, Millis, Renew, Settle, calendar::Calendar},
+    ledger::{
+        CommonSpec, LedgerError, Millis, Renew, Settle,
+        calendar::{Calendar, wall_clock},
+    },
     redis_servers::Line,
 };
 
@@ -83,22 +86,16 @@ impl Shared {
     async fn beat(&self, watched: &Watched) -> Result<(), LedgerError> {
         let keys = keyspace::recovery_keys(&watched.pool);
         let line = self.servers.line(&keys[0]).await.map_err(of_call)?;
-        let server = timeout(self.servers.deadline(), line.state()).await;
-        let server = match server {
-            Ok(Ok(server)) if server.run == line.server.run => server,
-            Ok(Ok(_)) => {
-                self.servers.distrust(&line.address);
-                return Err(LedgerError::Unavailable("the server's history is another one now".to_owned()));
-            }
-            Ok(Err(error)) => {
-                self.servers.distrust(&line.address);
-                return Err(LedgerError::Unavailable(error.to_string()));
-            }
-            Err(_) => {
-                self.servers.distrust(&line.address);
-                return Err(LedgerError::Unavailable("no answer in time".to_owned()));
-            }
+        let server = match timeout(self.servers.deadline(), line.state()).await {
+            Ok(Ok(server)) if server.run == line.server.run => Ok(server),
+            Ok(Ok(_)) => Err("the server's history is another one now".to_owned()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("no answer in time".to_owned()),
         };
+        let server = server.map_err(|why| {
+            self.servers.distrust(&line.address);
+            LedgerError::Unavailable(why)
+        })?;
         // Whether replicas are gone for good is asked only where they are missed.
         let left = match watched.standing() {
             Standing::Short { .. } => self.servers.replicas_in_being(&line).await.unwrap_or(-1),
@@ -275,10 +272,4 @@ async fn keep(shared: Weak<Shared>, watched: Weak<Watched>) {
         };
         rest.await;
     }
-}
-
-fn wall_clock() -> Millis {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

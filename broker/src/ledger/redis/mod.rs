@@ -111,7 +111,12 @@ impl RedisLedger {
             return Err(LedgerError::Unusable(text));
         }
         // A count that Redis drops to make room is quota that is spent twice.
-        match line.server.maxmemory_policy.as_str() {
+        let ask = |mut line: Line| async move {
+            redis::cmd("INFO").arg("memory").query_async::<String>(&mut line.connection).await
+        };
+        let memory = self.shared.call(PROBE_KEY, ask).await?;
+        let policy = memory.lines().find_map(|line| line.strip_prefix("maxmemory_policy:"));
+        match policy.unwrap_or_default().trim() {
             "" | "noeviction" => Ok(()),
             policy => Err(LedgerError::Unusable(format!(
                 "Redis has the maxmemory-policy {policy}, by which it may drop counts and leases when memory is short; \

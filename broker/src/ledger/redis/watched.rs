@@ -186,7 +186,7 @@ impl Watched {
         error
     }
 
-    /// Sets the standing, and wakes the task that watches over the ledger if it has something to do.
+    /// Sets the standing.
     pub(super) fn set_standing(&self, standing: Standing) {
         self.state().standing = standing;
     }

@@ -74,7 +74,7 @@ impl RedisRegistry {
         script.arg(format!("{:016x}", rand::random::<u64>())).arg(edits);
         script.arg(MOST_RECORDS).arg(KEEP_RECORDS);
         let script = &script;
-        // What is acknowledged here has reached the replicas there are: none of it is lost with the primary.
+        // Replicas are given the time to have it; whether they do is not asked, as the change is made.
         let ask = |mut line: Line| async move {
             let version: Option<String> = script.invoke_async(&mut line.connection).await?;
             if version.is_some() && line.server.replicas > 0 {

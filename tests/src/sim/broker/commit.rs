@@ -2,7 +2,7 @@
 
 use keybroker::ledger::{
     Acquire, AcquireState, Acquired, Batch, FOREVER, Millis, Renew, RenewState, Reply, Settle, SettleState,
-    calendar::Calendar, shard::REBASE_AT,
+    calendar::Calendar,
 };
 
 use super::{Flight, Job, LARGEST_BATCH, LEDGER_PATIENCE, index};
@@ -26,21 +26,9 @@ impl Run {
         }
         let most = at_pool.queue.len().min(LARGEST_BATCH);
         let jobs: Vec<Job> = at_pool.queue.drain(..most).collect();
-        let Calendar { day_ends, month_ends } = self.calendar_of(broker);
+        let calendar = self.calendar_of(broker);
         let it = &mut self.brokers[broker];
-        let mut batch = Batch {
-            ledger_id: it.pools[pool].ledger_id.clone(),
-            clock: 0,
-            day_ends,
-            month_ends,
-            rebase_at: REBASE_AT,
-            shards: Vec::new(),
-            settles: Vec::new(),
-            renews: Vec::new(),
-            acquires: Vec::new(),
-            commons: Vec::new(),
-            edits: Vec::new(),
-        };
+        let mut batch = Batch::empty(&it.pools[pool].ledger_id, 0, &calendar);
         let mut under_way = Vec::new();
         for job in jobs {
             match &job {

@@ -1,6 +1,6 @@
 //! What is checked when all is over.
 
-use keybroker::ledger::{Batch, Millis, Span, calendar::Calendar, shard::REBASE_AT};
+use keybroker::ledger::{Batch, Millis, Span, calendar::Calendar};
 
 use super::Run;
 use crate::sim::{
@@ -16,20 +16,7 @@ impl Run {
         self.take_findings();
         self.now += HOUR;
         for pool in 0..self.seam.pools.len() {
-            let Calendar { day_ends, month_ends } = Calendar::around(self.now);
-            let nothing = Batch {
-                ledger_id: String::new(),
-                clock: self.now,
-                day_ends,
-                month_ends,
-                rebase_at: REBASE_AT,
-                shards: Vec::new(),
-                settles: Vec::new(),
-                renews: Vec::new(),
-                acquires: Vec::new(),
-                commons: Vec::new(),
-                edits: Vec::new(),
-            };
+            let nothing = Batch::empty("", self.now, &Calendar::around(self.now));
             self.seam.execute(pool, self.now, &nothing);
             let ledger = &self.seam.pools[pool];
             let in_flight = ledger.book.account_ids().into_iter().filter_map(|id| {

@@ -153,19 +153,7 @@ pub(super) fn spec(projects: u64, rpm: i64) -> ShardSpec {
 
 /// A batch with nothing in it.
 pub(super) fn batch_at(clock: Millis, calendar: &Calendar) -> Batch {
-    Batch {
-        ledger_id: String::new(),
-        clock,
-        day_ends: calendar.day_ends.clone(),
-        month_ends: calendar.month_ends.clone(),
-        rebase_at: shard::REBASE_AT,
-        shards: vec!["s/m".to_owned()],
-        settles: Vec::new(),
-        renews: Vec::new(),
-        acquires: Vec::new(),
-        commons: Vec::new(),
-        edits: Vec::new(),
-    }
+    Batch { shards: vec!["s/m".to_owned()], ..Batch::empty("", clock, calendar) }
 }
 
 /// Asks for a lease under that name.

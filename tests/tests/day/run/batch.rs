@@ -7,7 +7,7 @@ use keybroker::{
     lease_id::LeaseId,
     ledger::{
         Acquire, AcquireState, Acquired, Batch, FOREVER, Millis, Renew, RenewState, Reply, Settle,
-        USAGE_MARK, calendar::Calendar, kernel::REMEMBER_EXPIRED, shard::REBASE_AT,
+        USAGE_MARK, calendar::Calendar, kernel::REMEMBER_EXPIRED,
     },
     pool::{Report, Usage, settle},
 };
@@ -33,19 +33,7 @@ impl Run<'_> {
         let mut asks: Vec<usize> = asks.into_iter().collect();
         asks.sort_by_key(|lane| (self.lanes[*lane].queue[0].arrived, *lane));
         let calendar = self.calendar_now();
-        let mut batch = Batch {
-            ledger_id: self.pools[pool].ledger_id.clone(),
-            clock: now,
-            day_ends: calendar.day_ends,
-            month_ends: calendar.month_ends,
-            rebase_at: REBASE_AT,
-            shards: Vec::new(),
-            settles: Vec::new(),
-            renews: Vec::new(),
-            acquires: Vec::new(),
-            commons: Vec::new(),
-            edits: Vec::new(),
-        };
+        let mut batch = Batch::empty(&self.pools[pool].ledger_id, now, &calendar);
         for &lease in &settles {
             let op = self.settle_op(pool, lease);
             let shard = index_of(&mut batch.shards, &self.lanes[self.leases[lease].lane].shard);

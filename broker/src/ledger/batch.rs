@@ -1,0 +1,55 @@
+//! What one call to the ledger runs.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    calendar::Calendar,
+    shard::REBASE_AT,
+    types::{Acquire, CommonSpec, Edit, Millis, Renew, Settle},
+};
+
+/// Operations that run as one atomic step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+    /// The identity the ledger must have.
+    pub ledger_id: String,
+    /// 0: the ledger's own clock. Else the instant, for tests that drive the clock.
+    pub clock: Millis,
+    /// Ends of Pacific days, ascending, from before the oldest lease to days ahead.
+    pub day_ends: Vec<Millis>,
+    /// The same for months.
+    pub month_ends: Vec<Millis>,
+    /// From how much virtual time on a shard's order is rebased.
+    pub rebase_at: i64,
+    /// The shards that the operations name by index.
+    pub shards: Vec<String>,
+    /// Settled first.
+    pub settles: Vec<Settle>,
+    /// Then renewed.
+    pub renews: Vec<Renew>,
+    /// Then granted.
+    pub acquires: Vec<Acquire>,
+    /// The accounts that acquires name by index beside those of the candidates.
+    pub commons: Vec<CommonSpec>,
+    /// Done before everything else.
+    pub edits: Vec<Edit>,
+}
+
+impl Batch {
+    /// A batch of no operations. It is on whoever fills it in to name shards and common accounts.
+    pub fn empty(ledger_id: &str, clock: Millis, calendar: &Calendar) -> Self {
+        Self {
+            ledger_id: ledger_id.to_owned(),
+            clock,
+            day_ends: calendar.day_ends.clone(),
+            month_ends: calendar.month_ends.clone(),
+            rebase_at: REBASE_AT,
+            shards: Vec::new(),
+            settles: Vec::new(),
+            renews: Vec::new(),
+            acquires: Vec::new(),
+            commons: Vec::new(),
+            edits: Vec::new(),
+        }
+    }
+}
