@@ -15,6 +15,7 @@ pub mod steady;
 mod tests;
 pub mod types;
 pub mod window;
+mod windows;
 
 use std::{future::Future, pin::Pin, time::Duration};
 

@@ -1,8 +1,12 @@
-//! Whether a clock that is read from afar goes as it should: no trailing window is safe under one that jumps ahead.
+//! Whether a ledger's clock goes as it should: no window is safe under one that jumps ahead.
 
 use std::time::{Duration, Instant};
 
-use super::Millis;
+use super::{Batch, LedgerError, Millis, calendar::Calendar, windows::Windows};
+
+/// By how much the clock of a ledger may go back and be waited for, in milliseconds; a clock that is set back by more
+/// is followed: what was counted then lasts longer.
+pub const CLOCK_STANDS: i64 = 10_000;
 
 /// How far a clock may be found ahead of where it ought to be, in milliseconds.
 pub const TOLERANCE: i64 = 20;
@@ -12,9 +16,55 @@ const DRIFT: i64 = 1_000;
 /// [`TOLERANCE`] and the drift of a minute still exceeds no minute.
 pub const CLOCK_MARGIN: i64 = 100;
 
+/// Watches the clock of a pool's ledger. When it jumps ahead, leases are held back until all that was counted has
+/// truly ended.
+#[derive(Debug, Default)]
+pub(super) struct ClockWatch {
+    /// How long that takes.
+    pub(super) windows: Windows,
+    steadiness: Steadiness,
+    // By how many milliseconds the clock jumped, and until when leases are held back.
+    jumped: Option<(i64, Instant)>,
+}
+
+impl ClockWatch {
+    /// Takes in that the clock showed `now` at some time between `asked` and `answered`.
+    pub(super) fn observe(&mut self, pool: &str, now: Millis, asked: Instant, answered: Instant) {
+        let Some(by) = self.steadiness.observe(now, asked, answered) else { return };
+        let until = answered + self.until_true_end(by, now);
+        self.jumped = Some((by, self.jumped.map_or(until, |(_, before)| before.max(until))));
+        tracing::error!(
+            pool,
+            milliseconds = by,
+            "the ledger's clock jumped ahead: nothing is leased until all that was counted has truly ended"
+        );
+    }
+
+    /// An error if a batch asks for leases while they are held back. Reports are taken all the time.
+    pub(super) fn admit(&self, batch: &Batch) -> Result<(), LedgerError> {
+        let Some((by, until)) = self.jumped.filter(|_| !batch.acquires.is_empty()) else { return Ok(()) };
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        let why = format!("the ledger's clock jumped ahead by {by} ms; leases go on in {left:.0?}");
+        Err(LedgerError::Holding { why, retry_after: left })
+    }
+
+    /// How long it takes until what was counted before a jump of the clock has truly ended.
+    fn until_true_end(&self, by: i64, now: Millis) -> Duration {
+        let before = now - by;
+        let calendar = self.windows.calendar(before, &Calendar::around(before));
+        // A day that only the jump ended goes on.
+        let calendar = if calendar <= now { calendar - before } else { 0 };
+        let longest = self.windows.trailing().max(calendar) + CLOCK_MARGIN;
+        Duration::from_millis(longest.max(0).unsigned_abs())
+    }
+}
+
 /// Watches a clock by this process's own, which is never set.
 #[derive(Debug)]
-pub struct Steadiness {
+struct Steadiness {
     base: Instant,
     // The least by which the clock was ahead of this process's own, in microseconds, and when that was found.
     ahead: Option<(i64, Instant)>,
@@ -29,7 +79,7 @@ impl Default for Steadiness {
 impl Steadiness {
     /// Takes in that the clock showed `now` at some time between `asked` and `answered`. Returns by how many
     /// milliseconds it jumped ahead, if it did; from then on it is watched by what it shows now.
-    pub fn observe(&mut self, now: Millis, asked: Instant, answered: Instant) -> Option<i64> {
+    fn observe(&mut self, now: Millis, asked: Instant, answered: Instant) -> Option<i64> {
         let now = now * 1_000;
         let at_most = now - self.since_base(asked);
         let at_least = now - self.since_base(answered);

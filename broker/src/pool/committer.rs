@@ -161,21 +161,37 @@ impl Answers {
 async fn run(ledger: Arc<dyn Ledger>, pool: String, ledger_id: String, mut inbox: Inbox) {
     let mut calendar = CachedCalendar::new();
     let mut waiting = Vec::with_capacity(LARGEST_BATCH);
+    // Leases of calls without an answer: they may be charged, and never left the broker.
+    let mut unclear = Vec::new();
     // What those are told who waited too long: if the ledger failed meanwhile, that is why.
     let mut late = CommitError::Overloaded;
     while inbox.fill(&mut waiting, &late).await {
-        let (batch, answers) = gather(&ledger_id, calendar.current(), waiting.drain(..));
+        let (mut batch, mut answers) = gather(&ledger_id, calendar.current(), waiting.drain(..));
         let (since, operations) = (Instant::now(), answers.len());
         inbox.backlog.called(since);
-        match ledger.execute(&pool, &batch).await {
+        let mut outcome = ledger.execute(&pool, &batch).await;
+        if let Err(error @ LedgerError::Holding { .. }) = &outcome
+            && (1..operations).contains(&batch.acquires.len())
+        {
+            // What holds leases back need not hold reports back; to report again is safe.
+            fail_acquires(&CommitError::Ledger(error.clone()), answers.acquires.drain(..));
+            batch.acquires.clear();
+            outcome = ledger.execute(&pool, &batch).await;
+        }
+        match outcome {
             Ok(reply) => {
                 inbox.backlog.answered(operations, since, Instant::now());
                 late = CommitError::Overloaded;
                 waiting.extend(deliver(reply, answers, &batch));
+                waiting.append(&mut unclear);
             }
             Err(error) => {
                 inbox.backlog.failed(operations, since, Instant::now());
                 tracing::warn!(pool, %error, "the ledger gave no answer");
+                if matches!(error, LedgerError::Unavailable(_)) {
+                    unclear.extend(batch.acquires.iter().map(|op| not_sent(&batch, op)));
+                    unclear.truncate(LARGEST_BATCH);
+                }
                 late = CommitError::Ledger(error);
                 fail(&late, answers);
             }
@@ -318,18 +334,27 @@ fn deliver(reply: Reply, answers: Answers, batch: &Batch) -> Vec<Job> {
         let late = deadline.is_some_and(|deadline| deadline <= arrived);
         let answered = answer.send(if late { Err(CommitError::DeadlinePassed) } else { Ok((result, now)) });
         if granted && (late || answered.is_err()) {
-            let shard = batch.shards[op.shard].as_str().into();
-            given_back.push(Job::Settle(shard, Settle::not_sent(&op.lease), oneshot::channel().0));
+            given_back.push(not_sent(batch, op));
         }
     }
     given_back
 }
 
+/// Gives all of a lease back that never left the broker.
+fn not_sent(batch: &Batch, op: &Acquire) -> Job {
+    let shard = batch.shards[op.shard].as_str().into();
+    Job::Settle(shard, Settle::not_sent(&op.lease), oneshot::channel().0)
+}
+
 fn fail(error: &CommitError, answers: Answers) {
     answers.settles.into_iter().for_each(|answer| drop(answer.send(Err(error.clone()))));
     answers.renews.into_iter().for_each(|answer| drop(answer.send(Err(error.clone()))));
-    answers.acquires.into_iter().for_each(|(answer, _)| drop(answer.send(Err(error.clone()))));
+    fail_acquires(error, answers.acquires.into_iter());
     answers.edits.into_iter().for_each(|answer| drop(answer.send(Err(error.clone()))));
+}
+
+fn fail_acquires(error: &CommitError, acquires: impl Iterator<Item = (Answer<Acquired>, Option<Instant>)>) {
+    acquires.for_each(|(answer, _)| drop(answer.send(Err(error.clone()))));
 }
 
 struct CachedCalendar {

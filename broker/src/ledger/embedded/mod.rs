@@ -19,6 +19,7 @@ use super::{
     Batch, Inspection, Ledger, LedgerError, LedgerFuture, Millis, Opened, Reply, ShardSpec, UsageRow,
     calendar::wall_clock,
     kernel::{Changes, Kernel},
+    steady::ClockWatch,
 };
 
 /// How often what changed is folded into tables.
@@ -42,6 +43,7 @@ struct PoolState {
     row: PoolRow,
     kernel: Kernel,
     unfolded: Changes,
+    clock: ClockWatch,
 }
 
 impl EmbeddedLedger {
@@ -60,7 +62,7 @@ impl EmbeddedLedger {
     pub fn open_with(folder: &Path, reach: Reach, checkpoint_every: Duration) -> Result<Self, LedgerError> {
         let (store, stored) = Store::open(folder, reach)?;
         let restored = |(name, StoredPool { row, kernel, unfolded }): (String, StoredPool)| {
-            (name, PoolState { row, kernel, unfolded })
+            (name, PoolState { row, kernel, unfolded, clock: ClockWatch::default() })
         };
         let state = State {
             store,
@@ -133,6 +135,7 @@ impl State {
             row: PoolRow { ledger_id: format!("{:016x}", rand::random::<u64>()), ..PoolRow::default() },
             kernel: Kernel::default(),
             unfolded: Changes::default(),
+            clock: ClockWatch::default(),
         });
         if pool.row.digest != digest {
             pool.row.digest = digest.to_owned();
@@ -146,6 +149,7 @@ impl State {
 
     fn apply(&mut self, name: &str, ledger_id: &str, spec: &ShardSpec) -> Result<(), LedgerError> {
         let pool = self.checked(name, ledger_id)?;
+        pool.clock.windows.learn_shard(spec);
         pool.kernel.apply(spec);
         let changes = std::mem::take(&mut pool.kernel.changes);
         let rows = rows::changed_rows(&pool.kernel, &changes);
@@ -171,8 +175,17 @@ impl State {
     }
 
     fn execute(&mut self, name: &str, batch: &Batch) -> Result<Reply, LedgerError> {
-        let clock = if batch.clock == 0 { wall_clock() } else { batch.clock };
         let pool = self.checked(name, &batch.ledger_id)?;
+        let clock = if batch.clock == 0 {
+            let asked = Instant::now();
+            let clock = wall_clock();
+            pool.clock.observe(name, clock, asked, Instant::now());
+            pool.clock.admit(batch)?;
+            clock
+        } else {
+            batch.clock
+        };
+        pool.clock.windows.learn_batch(batch);
         let reply = pool.kernel.execute(clock, batch).ok_or(LedgerError::Clock)?;
         let changes = std::mem::take(&mut pool.kernel.changes);
         let rows = rows::changed_rows(&pool.kernel, &changes);

@@ -19,6 +19,7 @@ use super::{
     account::Account,
     calendar::Calendar,
     shard::{CLASS_SPAN, CLASSES, Candidate, Place, Shard},
+    steady::CLOCK_STANDS,
     types::*,
 };
 
@@ -75,7 +76,8 @@ pub struct HeldLease {
 /// The state of one pool.
 #[derive(Debug, Default, Clone)]
 pub struct Kernel {
-    /// The highest instant seen: time never runs backwards.
+    /// The latest instant: time stands still until it is later, unless the clock was set back by more than
+    /// [`CLOCK_STANDS`].
     pub now: Millis,
     /// Counts early releases of capacity for which parked candidates may have to be checked.
     pub epoch: i64,
@@ -149,7 +151,8 @@ impl Kernel {
     /// Runs a batch; `None` if the batch's calendar does not cover the instant.
     pub fn execute(&mut self, clock: Millis, batch: &Batch) -> Option<Reply> {
         let calendar = Calendar::of(batch);
-        let now = self.now.max(clock);
+        let set_back = batch.clock == 0 && self.now - clock > CLOCK_STANDS;
+        let now = if set_back { clock } else { self.now.max(clock) };
         if !calendar.covers(now) {
             return None;
         }

@@ -1,6 +1,9 @@
 //! What this broker did of late in one pool: should Redis come back without the last of it, it is put back.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+};
 
 use serde::Serialize;
 
@@ -82,6 +85,11 @@ impl Journal {
             self.cut = oldest.at;
         }
         self.entries.push_back(Entry { at, shard: shard.clone(), done });
+    }
+
+    /// The shards of which something is remembered.
+    pub(super) fn shards(&self) -> HashSet<&str> {
+        self.entries.iter().map(|entry| &*entry.shard).collect()
     }
 
     /// The latest instant of which something is not remembered any more; 0 if everything is.

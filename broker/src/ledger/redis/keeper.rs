@@ -11,11 +11,11 @@ use tokio::time::{sleep, timeout};
 use super::{
     Durability, Shared, encode, keyspace, of_call,
     script::{self, wait},
-    watched::{Standing, Watched},
+    watched::{Catalogue, Standing, Watched},
 };
 use crate::{
     ledger::{
-        CommonSpec, LedgerError, Millis, Renew, Settle,
+        CommonSpec, FOREVER, LedgerError, Millis, Renew, Settle,
         calendar::{Calendar, wall_clock},
     },
     redis_servers::Line,
@@ -51,13 +51,13 @@ enum Recovery {
 
 impl Shared {
     /// Begins to watch over a pool's ledger, if that was not begun before.
-    pub(super) fn watch_over(self: &Arc<Self>, pool: &str, ledger_id: &str) {
+    pub(super) fn watch_over(self: &Arc<Self>, pool: &str, catalogue: Catalogue, made: bool) {
         let mut pools = self.pools.lock().expect("no holder of this lock panics");
         if let Some(watched) = pools.get(pool) {
-            watched.opened(ledger_id);
+            watched.opened(catalogue);
             return;
         }
-        let watched = Arc::new(Watched::new(pool, ledger_id));
+        let watched = Arc::new(Watched::new(pool, catalogue, made));
         let task = tokio::spawn(keep(Arc::downgrade(self), Arc::downgrade(&watched)));
         *watched.task.lock().expect("no holder of this lock panics") = Some(task.abort_handle());
         pools.insert(pool.to_owned(), watched);
@@ -117,18 +117,20 @@ impl Shared {
                 if acks > 0 { wait(&mut line.connection, acks, self.ack_time()).await? } else { 0 };
             Ok((answer, acks, acknowledged))
         };
+        let asked = Instant::now();
         let (answer, acks, acknowledged) = self.call(&keys[0], ask).await?;
+        let answered = Instant::now();
         let now = answer.first().and_then(|now| now.parse().ok()).unwrap_or(0);
         let brokers = answer.get(2..).unwrap_or_default().chunks_exact(2);
         let brokers =
             brokers.filter_map(|pair| Some((pair[0].clone(), pair[1].parse::<f64>().ok()? as Millis)));
-        watched.beaten(now, acks, brokers.filter(|(broker, _)| *broker != self.broker).collect());
+        let others = brokers.filter(|(broker, _)| *broker != self.broker).collect();
+        watched.beaten(now, acks, others, (asked, answered));
         match watched.standing() {
             _ if acknowledged < acks => {
                 watched.set_standing(Standing::Short { acks, acknowledged });
                 self.servers.distrust(&line.address);
             }
-            Standing::Jumped { until, .. } if Instant::now() < until => {}
             Standing::Well => {}
             _ => {
                 tracing::info!(pool = watched.pool, "leases are granted again");
@@ -144,24 +146,25 @@ impl Shared {
             pool = watched.pool,
             "Redis was restarted, or a replica was promoted: nothing is leased until what it lacks is put back"
         );
-        let (mut replayed, mut run) = (0, String::new());
+        let (mut replayed, mut run, mut left_out) = (0, String::new(), false);
         loop {
             let line =
                 self.servers.line(&keyspace::recovery_keys(&watched.pool)[0]).await.map_err(of_call)?;
             if line.server.run != run {
-                (replayed, run) = (0, line.server.run.clone());
+                (replayed, run, left_out) = (0, line.server.run.clone(), false);
             }
-            match self.recover_step(watched, replayed).await? {
+            match self.recover_step(watched, replayed, left_out).await? {
                 Recovery::Blessed => return Ok(()),
                 Recovery::Waiting { kept_until, .. } if replayed == 0 => {
-                    self.replay(watched, kept_until).await?;
+                    self.put_back_shards(watched).await?;
+                    left_out |= self.replay(watched, kept_until).await? > 0;
                     replayed = 1;
                 }
                 // Reports to one broker of leases of another can be put back once those leases are.
                 Recovery::Waiting { kept_until, replayed_by_all, .. }
                     if replayed == 1 && replayed_by_all >= 1 =>
                 {
-                    self.replay(watched, kept_until).await?;
+                    left_out |= self.replay(watched, kept_until).await? > 0;
                     replayed = 2;
                 }
                 Recovery::Waiting { until, .. } => {
@@ -175,23 +178,31 @@ impl Shared {
         }
     }
 
-    async fn recover_step(&self, watched: &Watched, replayed: u8) -> Result<Recovery, LedgerError> {
+    async fn recover_step(
+        &self,
+        watched: &Watched,
+        replayed: u8,
+        left_out: bool,
+    ) -> Result<Recovery, LedgerError> {
         let keys = &keyspace::recovery_keys(&watched.pool);
         let memory = &watched.memory(&Calendar::around(wall_clock()));
         let ask = |mut line: Line| async move {
             let server = line.state().await?;
             let mut arguments = vec![
-                memory.ledger_id.clone(),
+                memory.catalogue.ledger_id.clone(),
                 line.server.run.clone(),
                 self.broker.clone(),
                 replayed.to_string(),
                 memory.watched_from.to_string(),
                 memory.last_seen.to_string(),
-                memory.cut.to_string(),
+                if left_out { FOREVER } else { memory.cut }.to_string(),
                 server.uptime.as_millis().to_string(),
                 memory.trailing.to_string(),
                 memory.calendar.to_string(),
+                memory.calendar_from.to_string(),
                 server.replicas.to_string(),
+                memory.catalogue.digest.clone(),
+                memory.catalogue.generation.to_string(),
             ];
             for (broker, heard) in &memory.brokers {
                 arguments.extend([broker.clone(), heard.to_string()]);
@@ -208,9 +219,18 @@ impl Shared {
         })
     }
 
-    /// Puts back what this broker did from an instant on.
-    async fn replay(&self, watched: &Watched, from: Millis) -> Result<(), LedgerError> {
-        let (mut back, ledger_id) = (0_i64, watched.ledger_id());
+    /// Puts back candidates and limits, without which no lease can be.
+    async fn put_back_shards(&self, watched: &Watched) -> Result<(), LedgerError> {
+        let ledger_id = watched.ledger_id();
+        for spec in watched.shards() {
+            self.write_shard(&watched.pool, &ledger_id, &spec).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts back what this broker did from an instant on; how many leases could not be.
+    async fn replay(&self, watched: &Watched, from: Millis) -> Result<i64, LedgerError> {
+        let (mut back, mut left_out, ledger_id) = (0, 0, watched.ledger_id());
         for piece in watched.journal_since(from, PIECE) {
             let calendar = Calendar::around(wall_clock());
             let mut keys = keyspace::keys(&watched.pool, piece.shards.iter().map(String::as_str));
@@ -229,14 +249,22 @@ impl Shared {
             let (input, keys) = (&encode(&replay)?, &keys);
             let ask = |mut line: Line| async move {
                 let arguments = [input.as_slice(), line.server.run.as_bytes()];
-                script::REPLAY.run::<i64>(&mut line.connection, keys, &arguments).await
+                script::REPLAY.run::<(i64, i64)>(&mut line.connection, keys, &arguments).await
             };
-            back += self.call(&keys[0], ask).await?;
+            let piece = self.call(&keys[0], ask).await?;
+            (back, left_out) = (back + piece.0, left_out + piece.1);
         }
         if back > 0 {
             tracing::warn!(pool = watched.pool, leases = back, "put back leases that Redis had lost");
         }
-        Ok(())
+        if left_out > 0 {
+            tracing::error!(
+                pool = watched.pool,
+                leases = left_out,
+                "leases that Redis had lost cannot be put back: their windows are waited for"
+            );
+        }
+        Ok(left_out)
     }
 }
 

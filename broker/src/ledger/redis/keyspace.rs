@@ -24,7 +24,7 @@ use crate::ledger::Millis;
 pub const SHARD_LIFETIME: i64 = 35 * 24 * 3600 * 1000;
 
 /// How long a broker is remembered that is silent, in milliseconds.
-pub const BROKER_LIFETIME: i64 = 24 * 3600 * 1000;
+pub const BROKER_LIFETIME: i64 = 48 * 3600 * 1000;
 
 /// How long the state of a recovery lives after a broker last took part in it, in milliseconds.
 pub const RECOVERY_LIFETIME: i64 = 24 * 3600 * 1000;

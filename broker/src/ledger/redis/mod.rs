@@ -12,7 +12,6 @@ mod keeper;
 pub mod keyspace;
 mod script;
 mod watched;
-mod windows;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -26,7 +25,7 @@ pub use script::batch_script;
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use self::durability::Durability;
-use self::watched::Watched;
+use self::watched::{Catalogue, Watched};
 use super::{
     Batch, CandidateSpec, Inspection, Ledger, LedgerError, LedgerFuture, Millis, Opened, Reply, ShardSpec,
     UsageRow, shard::CLASSES,
@@ -37,8 +36,6 @@ use crate::redis_servers::{CallError, Line, Servers, Target, TlsFiles};
 pub const OLDEST_VERSION: (u32, u32) = (6, 2);
 /// How many candidates or accounts one call applies.
 const PIECE: usize = 500;
-/// By how much the clock may go back and be waited for, in milliseconds; a clock that is set back by more is followed.
-const CLOCK_STANDS: i64 = 10_000;
 /// A broker whose last beat is older than this when a server dies is not waited for, in milliseconds.
 const BROKER_SILENT: i64 = 5_000;
 /// How long a recovery takes at least, so that every broker can come, in milliseconds.
@@ -153,15 +150,17 @@ impl Shared {
         let id = format!("{:016x}", rand::random::<u64>());
         let keys = keyspace::keys(pool, []);
         let keys = &keys[..1];
-        let id = id.as_bytes();
+        let new_id = id.as_bytes();
         let ask = |mut line: Line| async move {
             let replicas = line.server.replicas.to_string();
-            let arguments = [id, digest.as_bytes(), line.server.run.as_bytes(), replicas.as_bytes()];
+            let arguments = [new_id, digest.as_bytes(), line.server.run.as_bytes(), replicas.as_bytes()];
             script::OPEN.run(&mut line.connection, keys, &arguments).await
         };
         let (ledger_id, generation): (String, i64) = self.call(&keys[0], ask).await?;
         if self.durability == Durability::Strict {
-            self.watch_over(pool, &ledger_id);
+            let made = ledger_id == id;
+            let catalogue = Catalogue { ledger_id: ledger_id.clone(), digest: digest.to_owned(), generation };
+            self.watch_over(pool, catalogue, made);
         }
         Ok(Opened { ledger_id, generation })
     }
@@ -170,6 +169,10 @@ impl Shared {
         if let Some(watched) = self.watched(pool) {
             watched.learn(spec);
         }
+        self.write_shard(pool, ledger_id, spec).await
+    }
+
+    async fn write_shard(&self, pool: &str, ledger_id: &str, spec: &ShardSpec) -> Result<(), LedgerError> {
         let keys = keyspace::keys(pool, [spec.shard.as_str()]);
         let pieces = spec.accounts.len().max(spec.candidates.len()).div_ceil(PIECE).max(1);
         for piece in 0..pieces {

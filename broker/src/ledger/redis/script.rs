@@ -9,7 +9,7 @@ use redis::{
 };
 
 use super::keyspace;
-use crate::ledger::{account, kernel, shard, types, window};
+use crate::ledger::{account, kernel, shard, steady, types, window};
 
 /// How many bytes of entries a window keeps in the row of its account, of 16 bytes each; when it has
 /// more, all but the recent ones go to a field of their own.
@@ -189,7 +189,7 @@ fn text(parts: &[&str]) -> String {
         ("POOL_KEYS", keyspace::POOL_KEYS as i64),
         ("USAGE_LIFETIME", types::USAGE_LIFETIME),
         ("UNLIMITED", types::UNLIMITED),
-        ("CLOCK_STANDS", super::CLOCK_STANDS),
+        ("CLOCK_STANDS", steady::CLOCK_STANDS),
         ("BROKER_LIFETIME", keyspace::BROKER_LIFETIME),
         ("BROKER_SILENT", super::BROKER_SILENT),
         ("RECOVERY_LIFETIME", keyspace::RECOVERY_LIFETIME),

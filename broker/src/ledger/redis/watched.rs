@@ -2,17 +2,15 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
 use tokio::{sync::Notify, task::AbortHandle};
 
-use super::{journal::Journal, windows::Windows};
+use super::journal::{Journal, Piece};
 use crate::ledger::{
-    Batch, LedgerError, Millis, Reply, ShardSpec,
-    calendar::Calendar,
-    steady::{CLOCK_MARGIN, Steadiness},
+    Batch, FOREVER, LedgerError, Millis, Reply, ShardSpec, calendar::Calendar, steady::ClockWatch,
 };
 
 /// When to ask again a ledger that holds back, if nothing better is known.
@@ -28,12 +26,13 @@ pub(super) struct Watched {
 }
 
 struct State {
-    ledger_id: String,
+    catalogue: Catalogue,
     standing: Standing,
     acks: i64,
     journal: Journal,
-    windows: Windows,
-    steadiness: Steadiness,
+    clock: ClockWatch,
+    // What was applied of the current catalogue, and of older ones under which leases were granted of late.
+    shards: HashMap<String, Arc<ShardSpec>>,
     // Since when this broker has seen everything, and the latest instant it has seen; 0 before it saw any.
     watched_from: Millis,
     last_seen: Millis,
@@ -58,39 +57,46 @@ pub(super) enum Standing {
         /// How many did.
         acknowledged: i64,
     },
-    /// The server's clock jumped ahead by so many milliseconds: what was counted before seems to have ended.
-    Jumped {
-        /// By so many milliseconds.
-        by: i64,
-        /// When all that was counted has ended by this process's own clock.
-        until: Instant,
-    },
+}
+
+/// What a pool's ledger was opened for.
+#[derive(Debug, Clone)]
+pub(super) struct Catalogue {
+    /// The identity of the ledger.
+    pub(super) ledger_id: String,
+    /// The catalogue's digest.
+    pub(super) digest: String,
+    /// The catalogue's generation.
+    pub(super) generation: i64,
 }
 
 /// What a recovery is told by this broker.
 pub(super) struct Memory {
-    pub(super) ledger_id: String,
+    pub(super) catalogue: Catalogue,
     pub(super) watched_from: Millis,
     pub(super) last_seen: Millis,
     pub(super) cut: Millis,
     pub(super) trailing: i64,
     pub(super) calendar: Millis,
+    pub(super) calendar_from: Millis,
     pub(super) brokers: Vec<(String, Millis)>,
 }
 
 impl Watched {
-    pub(super) fn new(pool: &str, ledger_id: &str) -> Self {
+    /// Watches over a ledger that was opened just now; `made` if this broker has made it, so that nothing was ever
+    /// granted before.
+    pub(super) fn new(pool: &str, catalogue: Catalogue, made: bool) -> Self {
         Self {
             pool: pool.to_owned(),
             wake: Notify::new(),
             state: Mutex::new(State {
-                ledger_id: ledger_id.to_owned(),
+                catalogue,
                 standing: Standing::Well,
                 acks: 0,
                 journal: Journal::default(),
-                windows: Windows::default(),
-                steadiness: Steadiness::default(),
-                watched_from: 0,
+                clock: ClockWatch::default(),
+                shards: HashMap::new(),
+                watched_from: i64::from(made),
                 last_seen: 0,
                 brokers: HashMap::new(),
             }),
@@ -104,18 +110,32 @@ impl Watched {
 
     /// The identity that the pool's ledger was opened with.
     pub(super) fn ledger_id(&self) -> String {
-        self.state().ledger_id.clone()
+        self.state().catalogue.ledger_id.clone()
     }
 
-    /// Takes the identity of a ledger that was opened anew.
-    pub(super) fn opened(&self, ledger_id: &str) {
-        self.state().ledger_id = ledger_id.to_owned();
+    /// Takes in that the ledger was opened for another catalogue.
+    pub(super) fn opened(&self, catalogue: Catalogue) {
+        self.state().catalogue = catalogue;
     }
 
-    /// Takes in the limits of a shard.
+    /// Takes in what is applied to the ledger.
     pub(super) fn learn(&self, spec: &ShardSpec) {
         let mut state = self.state();
-        spec.accounts.iter().flat_map(|account| &account.limits).for_each(|limit| state.windows.learn(limit));
+        state.clock.windows.learn_shard(spec);
+        if !state.shards.contains_key(&spec.shard) {
+            let State { shards, journal, .. } = &mut *state;
+            let remembered = journal.shards();
+            shards
+                .retain(|name, old| old.generation >= spec.generation || remembered.contains(name.as_str()));
+        }
+        state.shards.insert(spec.shard.clone(), Arc::new(spec.clone()));
+    }
+
+    /// What was applied, older catalogues first.
+    pub(super) fn shards(&self) -> Vec<Arc<ShardSpec>> {
+        let mut shards: Vec<_> = self.state().shards.values().cloned().collect();
+        shards.sort_by_key(|spec| spec.generation);
+        shards
     }
 
     /// How many replicas have to acknowledge, as far as is known.
@@ -128,12 +148,11 @@ impl Watched {
         self.state().standing.clone()
     }
 
-    /// Whether a batch may be asked for. After a jump of the clock reports may, and leases may not.
+    /// Whether a batch may be asked for.
     pub(super) fn admit(&self, batch: &Batch) -> Result<(), LedgerError> {
         let state = self.state();
         match &state.standing {
-            Standing::Well => Ok(()),
-            Standing::Jumped { .. } if batch.acquires.is_empty() => Ok(()),
+            Standing::Well => state.clock.admit(batch),
             standing => Err(standing.error()),
         }
     }
@@ -153,23 +172,14 @@ impl Watched {
             self.wake.notify_one();
             return Err(state.standing.error());
         }
-        state.windows.learn_batch(batch);
+        state.clock.windows.learn_batch(batch);
         if batch.clock == 0 {
             state.saw(reply.now);
-            if let Some(by) = state.steadiness.observe(reply.now, asked, answered) {
-                let until = answered + state.until_true_time(by, reply.now);
-                state.standing = Standing::Jumped { by, until };
-                self.wake.notify_one();
-                tracing::error!(
-                    pool = self.pool,
-                    milliseconds = by,
-                    "the clock of Redis jumped ahead: nothing is leased until all that was counted has truly ended"
-                );
-            }
+            state.clock.observe(&self.pool, reply.now, asked, answered);
         }
         state.journal.record(batch, reply);
         match &state.standing {
-            Standing::Well => Ok(()),
+            Standing::Well => state.clock.admit(batch),
             _ if batch.acquires.is_empty() => Ok(()),
             standing => Err(standing.error()),
         }
@@ -192,10 +202,17 @@ impl Watched {
     }
 
     /// Takes in a beat: the ledger's clock, how many replicas have to acknowledge, and which brokers there are.
-    pub(super) fn beaten(&self, now: Millis, acks: i64, brokers: Vec<(String, Millis)>) {
+    pub(super) fn beaten(
+        &self,
+        now: Millis,
+        acks: i64,
+        brokers: Vec<(String, Millis)>,
+        (asked, answered): (Instant, Instant),
+    ) {
         let mut state = self.state();
         state.acks = acks;
         state.saw(now);
+        state.clock.observe(&self.pool, now, asked, answered);
         state.brokers.extend(brokers);
         let oldest = now - super::keyspace::BROKER_LIFETIME;
         state.brokers.retain(|_, heard| *heard >= oldest);
@@ -205,19 +222,20 @@ impl Watched {
     pub(super) fn memory(&self, calendar: &Calendar) -> Memory {
         let state = self.state();
         Memory {
-            ledger_id: state.ledger_id.clone(),
+            catalogue: state.catalogue.clone(),
             // Who has seen nothing yet cannot tell what was before.
-            watched_from: if state.watched_from == 0 { Millis::MAX >> 10 } else { state.watched_from },
+            watched_from: if state.watched_from == 0 { FOREVER } else { state.watched_from },
             last_seen: state.last_seen,
             cut: state.journal.cut(),
-            trailing: state.windows.trailing(),
-            calendar: state.windows.calendar(state.last_seen, calendar),
+            trailing: state.clock.windows.trailing(),
+            calendar: state.clock.windows.calendar(state.last_seen, calendar),
+            calendar_from: state.clock.windows.calendar_from(state.last_seen, calendar),
             brokers: state.brokers.iter().map(|(broker, heard)| (broker.clone(), *heard)).collect(),
         }
     }
 
     /// What was done from an instant on.
-    pub(super) fn journal_since(&self, from: Millis, most: usize) -> Vec<super::journal::Piece> {
+    pub(super) fn journal_since(&self, from: Millis, most: usize) -> Vec<Piece> {
         self.state().journal.since(from, most)
     }
 }
@@ -229,24 +247,10 @@ impl State {
         }
         self.last_seen = now;
     }
-
-    /// How long it takes until what was counted before a jump of the clock has truly ended.
-    fn until_true_time(&self, by: i64, now: Millis) -> Duration {
-        let calendar = Calendar::around(now);
-        let before = now - by;
-        // A day that only the jump ended goes on.
-        let ends = [
-            self.windows.trailing(),
-            if calendar.day_end(before) <= now { calendar.day_end(before) - before } else { 0 },
-        ];
-        let longest = ends.into_iter().max().unwrap_or(0) + CLOCK_MARGIN;
-        Duration::from_millis(longest.max(0).unsigned_abs())
-    }
 }
 
 impl Standing {
     fn error(&self) -> LedgerError {
-        let from_now = |until: &Instant| until.saturating_duration_since(Instant::now());
         match self {
             Self::Well => holding("it was well a moment ago".to_owned(), SOON),
             Self::Recovering { until: None } => holding(
@@ -254,7 +258,7 @@ impl Standing {
                 SOON,
             ),
             Self::Recovering { until: Some(until) } => {
-                let left = from_now(until);
+                let left = until.saturating_duration_since(Instant::now());
                 let why = format!(
                     "Redis came back without leases that were handed out: their windows end in at most {left:.0?}"
                 );
@@ -263,13 +267,6 @@ impl Standing {
             Self::Short { acks, acknowledged } => LedgerError::Unavailable(format!(
                 "{acknowledged} of {acks} replicas of Redis acknowledge; nothing is handed out that a failover could forget"
             )),
-            Self::Jumped { by, until } => {
-                let left = from_now(until);
-                holding(
-                    format!("the clock of Redis jumped ahead by {by} ms; leases go on in {left:.0?}"),
-                    left,
-                )
-            }
         }
     }
 }

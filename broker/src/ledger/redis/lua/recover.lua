@@ -2,10 +2,10 @@
 --
 -- KEYS: meta, brokers, recovery. ARGV: [1] ledger id, [2] the run of the server, [3] the broker, [4] how often it
 --       has replayed its journal (0 to 2), [5] since when it has watched the ledger, [6] the latest instant it has
---       seen, [7] whether its journal is cut, that is, the earliest instant it may lack something of, 0 if it is
---       whole, [8] since when the server runs, in milliseconds until now, [9] how long trailing windows last,
---       [10] when all windows have ended, [11] how many replicas are there, then
---       brokers it has seen and when.
+--       seen, [7] the latest instant of which it may lack something, 0 if it lacks nothing, [8] since when the server
+--       runs, in milliseconds until now, [9] how long trailing windows last, [10] when days and months have ended in
+--       which leases count, [11] from when on leases count in them, [12] how many replicas are there, [13] the
+--       catalogue's digest, [14] its generation, then brokers it has seen and when.
 -- Returns { 'blessed' }, or { 'waiting', from when something may be lost, how often all have replayed, until when
 -- it waits at most }. Error: CHANGED. Instants are in milliseconds by the server's clock.
 -- The recovery's own state goes when it ends, or after RECOVERY_LIFETIME.
@@ -13,10 +13,10 @@
 local META, BROKERS, RECOVERY = KEYS[1], KEYS[2], KEYS[3]
 local id, run, broker, replayed = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local watched_from, last_seen, cut = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local uptime, trailing, calendar = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
-local replicas = tonumber(ARGV[11])
+local uptime, trailing, calendar, calendar_from = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
+local replicas, digest, generation = tonumber(ARGV[12]), ARGV[13], tonumber(ARGV[14])
 
-local meta = redis.call('HMGET', META, 'id', 'run', 'now', 'closed', 'acks', 'beat')
+local meta = redis.call('HMGET', META, 'id', 'run', 'now', 'closed', 'acks', 'beat', 'generation')
 if meta[1] and meta[1] ~= id then return redis.error_reply('CHANGED ' .. meta[1]) end
 if meta[1] and meta[2] == run then return { 'blessed' } end
 local time = redis.call('TIME')
@@ -32,30 +32,40 @@ if redis.call('HGET', RECOVERY, 'run') ~= run then
     redis.call('HSET', RECOVERY, 'b:' .. other, 0)
   end
 end
-redis.call('PEXPIRE', RECOVERY, RECOVERY_LIFETIME)
-local known = redis.call('HMGET', RECOVERY, 'since', 'kept_until', 'watched', 'cut', 'last_seen', 'trailing', 'calendar')
-local since, kept_until = tonumber(known[1]), tonumber(known[2])
-local function most(index, value) return math.max(tonumber(known[index]) or 0, value) end
-local watched = most(3, watched_from <= kept_until and 1 or 0)
-local torn = most(4, cut > kept_until and 1 or 0)
-last_seen, trailing, calendar = most(5, last_seen), most(6, trailing), most(7, calendar)
-redis.call('HSET', RECOVERY, 'watched', watched, 'cut', torn, 'last_seen', string.format('%d', last_seen),
-  'trailing', trailing, 'calendar', string.format('%d', calendar), 'b:' .. broker, replayed)
-for i = 12, #ARGV, 2 do
-  if tonumber(ARGV[i + 1]) >= kept_until - BROKER_SILENT then redis.call('HSETNX', RECOVERY, 'b:' .. ARGV[i], 0) end
-end
+if generation > (tonumber(meta[7]) or 0) then redis.call('HSET', META, 'generation', generation, 'digest', digest) end
 
+-- What all brokers know together.
+local known = redis.call('HMGET', RECOVERY, 'since', 'kept_until', 'cut', 'last_seen', 'trailing', 'calendar', 'watched_from', 'calendar_from')
+local function most(index, value) return math.max(tonumber(known[index]) or 0, value) end
+local function least(index, value) return math.min(tonumber(known[index]) or FOREVER, value) end
+local since, kept_until = tonumber(known[1]), tonumber(known[2])
+cut, last_seen, trailing, calendar = most(3, cut), most(4, last_seen), most(5, trailing), most(6, calendar)
+watched_from, calendar_from = least(7, watched_from), least(8, calendar_from)
+local function whole(number) return string.format('%d', number) end
+redis.call('HSET', RECOVERY, 'cut', whole(cut), 'last_seen', whole(last_seen), 'trailing', whole(trailing),
+  'calendar', whole(calendar), 'watched_from', whole(watched_from), 'calendar_from', whole(calendar_from),
+  'b:' .. broker, replayed)
+redis.call('PEXPIRE', RECOVERY, RECOVERY_LIFETIME)
+
+-- From when on something is missing that still counts.
+local missing_from = math.max(kept_until, math.min(now - trailing, calendar_from))
+for i = 15, #ARGV, 2 do
+  if tonumber(ARGV[i + 1]) >= missing_from - BROKER_SILENT then redis.call('HSETNX', RECOVERY, 'b:' .. ARGV[i], 0) end
+end
 local fewest = replayed
 local rows = redis.call('HGETALL', RECOVERY)
 for i = 1, #rows, 2 do
   if string.sub(rows[i], 1, 2) == 'b:' then fewest = math.min(fewest, tonumber(rows[i + 1])) end
 end
+-- Brokers that were silent for long are not known any more, and so may lack something.
+local watched = watched_from <= missing_from and missing_from > now - BROKER_LIFETIME
+local remembered = watched and cut <= missing_from
 
 -- Until when a recovery lasts that cannot be completed by replaying.
 local ends
 if kept_until == 0 then
   ends = math.max(since + trailing, calendar) -- all is gone
-elseif watched == 0 then
+elseif not watched then
   if meta[4] then ends = since -- the last broker left in order, and nobody came since
   else ends = now - uptime + trailing end -- nobody remembers what was granted before the server started
 else
@@ -65,10 +75,9 @@ else
   if (tonumber(meta[5]) or 0) > 0 and last_seen - kept_until <= OLD_DATA then ends = since + 2 * RECOVERY_GRACE end
 end
 -- Who is not known yet comes within the grace.
-local complete = fewest >= 2 and watched == 1 and torn == 0 and kept_until > 0 and now >= since + RECOVERY_GRACE
-if complete or now >= ends then
+if remembered and fewest >= 2 and now >= since + RECOVERY_GRACE or now >= ends then
   redis.call('HSET', META, 'run', run, 'acks', replicas)
   redis.call('DEL', RECOVERY)
   return { 'blessed' }
 end
-return { 'waiting', string.format('%d', kept_until), fewest, string.format('%d', ends) }
+return { 'waiting', whole(kept_until), fewest, whole(ends) }

@@ -6,7 +6,7 @@
 -- ARGV: [1] a MessagePack array: ledger id, clock, ends of days, ends of months, names of shards, settles, renewals,
 --       grants, common accounts; as in a batch, but grants are { acquire, candidate, granted_at, expires_at, over },
 --       and renewals name the expiry in the place of the time to live. [2] the run of the server.
--- Returns how many leases were put back. Errors: CHANGED, CLOCK.
+-- Returns { how many leases were put back, how many could not be }. Errors: CHANGED, CLOCK.
 
 local names, settles, renews, grants, commons = input[5], input[6], input[7], input[8], input[9]
 
@@ -14,7 +14,7 @@ local fields = { 'id', 'now', 'epoch', 'run' }
 for i = 1, #names do fields[4 + i] = 's:' .. names[i] end
 local meta = redis.call('HMGET', META, unpack(fields))
 if meta[1] ~= input[1] then return redis.error_reply('CHANGED ' .. (meta[1] or 'none')) end
-if meta[4] == ARGV[2] then return 0 end
+if meta[4] == ARGV[2] then return { 0, 0 } end
 now = not_before(tonumber(meta[2]) or 0)
 epoch = tonumber(meta[3]) or 0
 local outside = outside_calendar()
@@ -40,12 +40,16 @@ end
 load_leases(ids)
 for shard, list in pairs(candidates) do load_candidates(shard, list) end
 
-local back = 0
+local back, left_out = 0, 0
 for i = 1, #grants do
   local op, granted_at, expires_at = grants[i][1], grants[i][3], grants[i][4]
   local shard = shards[op[2] + 1]
   local candidate, common = shard and shard.candidates[grants[i][2]], common_of(op, commons)
-  if candidate and common and not leases[op[1]] then
+  if leases[op[1]] then
+    -- It is there.
+  elseif not candidate or not common then
+    left_out = left_out + 1
+  else
     load_accounts(candidate.row[3])
     load_accounts(candidate.row[4])
     charge(candidate.row[3], op, granted_at, expires_at)
@@ -71,4 +75,4 @@ save_accounts()
 save_leases(0)
 save_usage()
 call_many('HSET', META, state)
-return back
+return { back, left_out }

@@ -1,6 +1,6 @@
 //! How long what was counted goes on counting.
 
-use crate::ledger::{Batch, LimitSpec, Millis, Span, UNLIMITED, calendar::Calendar};
+use super::{Batch, FOREVER, LimitSpec, Millis, ShardSpec, Span, UNLIMITED, calendar::Calendar};
 
 /// How long a pool's windows last: what a recovery has to wait for that cannot be told what was lost.
 #[derive(Debug, Default)]
@@ -14,8 +14,7 @@ pub(super) struct Windows {
 }
 
 impl Windows {
-    /// Takes in a limit.
-    pub(super) fn learn(&mut self, limit: &LimitSpec) {
+    fn learn(&mut self, limit: &LimitSpec) {
         match limit.1 {
             Span::Trailing(span) => self.longest_trailing = self.longest_trailing.max(span),
             // What is only counted exceeds nothing.
@@ -24,6 +23,11 @@ impl Windows {
             Span::Day => self.has_day = true,
             Span::Month => self.has_month = true,
         }
+    }
+
+    /// Takes in the limits of a shard.
+    pub(super) fn learn_shard(&mut self, spec: &ShardSpec) {
+        spec.accounts.iter().flat_map(|account| &account.limits).for_each(|limit| self.learn(limit));
     }
 
     /// Takes in the limits that a batch brings, and how long its leases last.
@@ -49,4 +53,16 @@ impl Windows {
         let month = if self.has_month { calendar.month_end(now + self.longest_send_within) } else { 0 };
         day.max(month)
     }
+
+    /// The earliest instant whose leases count by days and months at `now`; [`FOREVER`] if none do.
+    pub(super) fn calendar_from(&self, now: Millis, calendar: &Calendar) -> Millis {
+        let day = if self.has_day { last_until(&calendar.day_ends, now) } else { FOREVER };
+        let month = if self.has_month { last_until(&calendar.month_ends, now) } else { FOREVER };
+        // The day of a lease is that in which its request may be sent.
+        day.min(month) - self.longest_send_within
+    }
+}
+
+fn last_until(ends: &[Millis], at: Millis) -> Millis {
+    ends.iter().copied().rfind(|end| *end <= at).unwrap_or(0)
 }
