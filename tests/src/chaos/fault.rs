@@ -113,6 +113,16 @@ impl Fault {
         }
     }
 
+    /// Whether brokers end by it, with what they remember.
+    pub fn ends_brokers(self) -> bool {
+        matches!(self, Self::KillBroker | Self::RollingDeploy)
+    }
+
+    /// Whether a Redis that takes writes ends by it.
+    pub fn ends_primary(self) -> bool {
+        matches!(self, Self::KillPrimary | Self::RestartPrimary)
+    }
+
     /// Whether it needs two hosts with a cable between them.
     pub fn needs_network(self) -> bool {
         matches!(self, Self::Partition | Self::Delay)

@@ -47,6 +47,13 @@ impl Record {
         (pools, brokers)
     }
 
+    /// The leases that were granted before an instant.
+    pub fn granted_before(&self, at: i64) -> BTreeSet<String> {
+        let said = self.lock();
+        let granted = said.iter().filter(|said| said.at < at && matches!(said.what, What::Granted { .. }));
+        granted.map(|said| said.lease.clone()).collect()
+    }
+
     /// How many leases were granted.
     pub fn granted(&self) -> usize {
         self.lock().iter().filter(|said| matches!(said.what, What::Granted { .. })).count()

@@ -19,6 +19,7 @@ use super::{
     plan::{Plan, Strike},
     quota::{self, POOLS, SEND_WITHIN},
     strike::Struck,
+    topology::Topology,
     worker::{What, now},
 };
 
@@ -55,6 +56,9 @@ pub struct Outcome {
     pub arrived: usize,
     /// How many of them do not count, since their worker was frozen while it sent them.
     pub late: usize,
+    /// How many leases were not looked for at the end, since a broker and a Redis that keeps nothing have ended: two
+    /// failures.
+    pub forgotten: usize,
     /// How long the run took.
     pub took: Duration,
     /// Why the run could not be carried out, if it could not.
@@ -98,6 +102,7 @@ pub fn run(
         granted: 0,
         arrived: 0,
         late: 0,
+        forgotten: 0,
         took: Duration::ZERO,
         failed: None,
     };
@@ -212,7 +217,11 @@ impl Run<'_> {
             let evidence = format!("{lease} was granted more than once, with {keys:?}");
             self.outcome.violations.push(Violation::of(Promise::GrantedOnce, evidence));
         }
-        let acknowledged = acknowledged(&said);
+        let mut acknowledged = acknowledged(&said);
+        let forgotten = self.fleet.record.granted_before(self.forgotten_until());
+        let all = acknowledged.len();
+        acknowledged.retain(|lease, _| !forgotten.contains(*lease));
+        self.outcome.forgotten = all - acknowledged.len();
         let unknown = i32::from(SettleState::UnknownLease);
         for (lease, settled) in &acknowledged {
             if settled.state == unknown {
@@ -261,6 +270,17 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Up to when nobody needs to know what was granted: brokers that did have ended, and after them a Redis that
+    /// keeps nothing.
+    fn forgotten_until(&self) -> i64 {
+        if self.outcome.plan.topology != Topology::StandaloneEmpty {
+            return 0;
+        }
+        let before_last_end = self.struck.iter().rev().skip_while(|(strike, _)| !strike.fault.ends_primary());
+        let ended = before_last_end.filter(|(strike, _)| strike.fault.ends_brokers());
+        ended.map(|(_, struck)| struck.healed).max().unwrap_or(0)
     }
 
     fn check_arrivals(&mut self) {

@@ -31,6 +31,7 @@ pub struct Table {
     granted: usize,
     arrived: usize,
     late: usize,
+    forgotten: usize,
     before: usize,
 }
 
@@ -50,6 +51,7 @@ impl Table {
         self.granted += outcome.granted;
         self.arrived += outcome.arrived;
         self.late += outcome.late;
+        self.forgotten += outcome.forgotten;
         let topology = outcome.plan.topology;
         for suffered in &outcome.suffered {
             let cell = self.cells.entry((suffered.fault, topology)).or_default();
@@ -88,8 +90,9 @@ impl Table {
         );
         format!(
             "{} runs, {strikes} faults, {} leases granted, {} requests at Gemini ({} of them late, from a frozen \
-             worker): over-spend {over}, lost {lost}, other violations {other}, and {} before any fault",
-            self.runs, self.granted, self.arrived, self.late, self.before
+             worker): over-spend {over}, lost {lost}, other violations {other}, and {} before any fault; {} leases were \
+             not looked for, since a broker and then a Redis that keeps nothing had ended",
+            self.runs, self.granted, self.arrived, self.late, self.before, self.forgotten
         )
     }
 
