@@ -7,7 +7,7 @@ use clap_complete::Shell;
 
 use crate::{
     ledger::redis::Durability,
-    operate::{AuditArgs, KeysArgs, PoolsArgs, ResetArgs, UsageArgs},
+    operate::{AcceptLossArgs, AuditArgs, KeysArgs, PoolsArgs, ResetArgs, UsageArgs},
 };
 
 /// Leases Gemini API keys to a fleet of workers that share one quota exactly.
@@ -44,6 +44,8 @@ pub enum Command {
     Pools(PoolsArgs),
     /// End cooldowns of a pool or of one key; what was counted stays counted
     Reset(ResetArgs),
+    /// Go on though Redis lost counts of a day or a month that no broker remembers
+    AcceptLoss(AcceptLossArgs),
     /// List who changed what, the newest first
     Audit(AuditArgs),
     /// Print what was used, by consumer, key, project, model, day and outcome; also as CSV and JSON

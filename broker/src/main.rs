@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         Command::Keys(args) => operate::keys(args),
         Command::Pools(args) => operate::pools(args),
         Command::Reset(args) => operate::reset(args),
+        Command::AcceptLoss(args) => operate::accept_loss(args),
         Command::Audit(args) => operate::audit(args),
         Command::Usage(args) => operate::usage(*args),
         Command::GenerateMasterKey => {

@@ -9,14 +9,18 @@ mod ledger_model;
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::atomic::Ordering::SeqCst,
     time::Duration,
 };
 
 use keybroker::ledger::{
-    Ledger, LedgerError, Opened,
+    AccountSpec, Acquire, AcquireState, Amounts, Batch, CandidateSpec, Dimension, Ledger, LedgerError,
+    LimitSpec, Mode, Opened, Order, Reply, Settle, SettleState, ShardSpec, Span,
     account::Account,
+    calendar::{Calendar, wall_clock},
     embedded::{EmbeddedLedger, Reach},
     kernel::Kernel,
+    shard::SCALE,
 };
 use ledger_model::{Scenario, Step, cases, run_on_kernel, scenario};
 use proptest::{
@@ -279,4 +283,94 @@ fn a_file_with_a_flipped_byte_is_refused_or_whole() {
         }
     }
     assert!(refused > 0, "some of the bytes matter");
+}
+
+/// How far the clock of [`ClockedBroker`] is off, in milliseconds.
+static OFF: std::sync::atomic::AtomicI64 = std::sync::atomic::AtomicI64::new(0);
+
+/// A ledger whose clock can be set, with one key of three requests each window.
+struct ClockedBroker {
+    ledger: EmbeddedLedger,
+    _home: TempDir,
+    opened: Opened,
+}
+
+impl ClockedBroker {
+    async fn start(window: i64) -> Self {
+        let home = TempDir::with_prefix("keybroker-ledger").unwrap();
+        let clock = || wall_clock() + OFF.load(SeqCst);
+        OFF.store(0, SeqCst);
+        let ledger = EmbeddedLedger::open(home.path(), Reach::System).unwrap().with_clock(clock);
+        let opened = Ledger::open(&ledger, "pool", "digest").await.unwrap();
+        let limits = vec![LimitSpec(Dimension::Requests, Span::Trailing(window), 3)];
+        let spec = ShardSpec {
+            shard: "shard".to_owned(),
+            generation: opened.generation,
+            accounts: vec![AccountSpec { id: "k:key".to_owned(), limits, mode: Mode::Hard }],
+            candidates: vec![CandidateSpec {
+                name: "key".to_owned(),
+                class: 0,
+                step: SCALE,
+                limited: vec!["k:key".to_owned()],
+                sparse: Vec::new(),
+                tag: String::new(),
+            }],
+            order: Order::Share,
+        };
+        Ledger::apply(&ledger, "pool", &opened.ledger_id, &spec).await.unwrap();
+        Self { ledger, _home: home, opened }
+    }
+
+    async fn execute(&self, fill: impl FnOnce(&mut Batch)) -> Result<Reply, LedgerError> {
+        let now = wall_clock() + OFF.load(SeqCst);
+        let mut batch = Batch::empty(&self.opened.ledger_id, 0, &Calendar::around(now));
+        batch.shards.push("shard".to_owned());
+        fill(&mut batch);
+        Ledger::execute(&self.ledger, "pool", &batch).await
+    }
+
+    async fn take(&self, lease: &str) -> Result<AcquireState, LedgerError> {
+        let op = Acquire {
+            lease: lease.to_owned(),
+            shard: 0,
+            amounts: Amounts { permits: 1, ..Amounts::default() },
+            ttl: 60_000,
+            send_within: 0,
+            only: Vec::new(),
+            exclude: Vec::new(),
+            common: Vec::new(),
+            usage: String::new(),
+            note: String::new(),
+        };
+        Ok(self.execute(|batch| batch.acquires.push(op)).await?.acquires[0].0)
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_ends_no_window_early_and_stops_none_for_good() {
+    // Ahead: to the kernel alone the window has ended.
+    let broker = ClockedBroker::start(60_000).await;
+    for lease in ["a", "b", "c"] {
+        assert_eq!(broker.take(lease).await.unwrap(), AcquireState::Granted);
+    }
+    assert_eq!(broker.take("d").await.unwrap(), AcquireState::Refused);
+    OFF.store(61_500, SeqCst);
+    let held_back = broker.take("e").await;
+    assert!(
+        matches!(&held_back, Err(LedgerError::Holding { retry_after, .. }) if *retry_after > Duration::from_secs(59)),
+        "{held_back:?}"
+    );
+    let reply = broker.execute(|batch| batch.settles.push(Settle::not_sent("a"))).await.unwrap();
+    assert_eq!(reply.settles[0].0, SettleState::Settled, "reports are taken");
+
+    // Back by an hour: time goes on from there.
+    let broker = ClockedBroker::start(400).await;
+    assert_eq!(broker.take("a").await.unwrap(), AcquireState::Granted);
+    OFF.store(-3_600_000, SeqCst);
+    for lease in ["b", "c"] {
+        assert_eq!(broker.take(lease).await.unwrap(), AcquireState::Granted);
+    }
+    assert_eq!(broker.take("d").await.unwrap(), AcquireState::Refused, "what was counted still counts");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(broker.take("e").await.unwrap(), AcquireState::Granted);
 }

@@ -15,7 +15,7 @@ use std::{
 use keybroker::ledger::{
     Acquire, AcquireState, Amounts, Charge, Dimension, Ledger, LimitSpec, Order, Settle, Span, Used,
     kernel::Kernel,
-    redis::{RedisLedger, batch_script},
+    redis::{RedisLedger, Scripts},
 };
 use keybroker_tests::{chaos::control::FIXED_WINDOW, harness::redis::RedisServer};
 use ledger_model::{
@@ -274,11 +274,9 @@ impl Bench {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let mut ledger = RedisLedger::new(&server.url(), Duration::from_secs(10)).unwrap();
         if !changes.is_empty() {
-            let script = changes.iter().fold(batch_script(), |script, (from, to)| {
-                assert!(script.contains(from), "the script no longer reads: {from}");
-                script.replace(from, to)
-            });
-            ledger = ledger.with_batch_script(&script);
+            let scripts =
+                changes.iter().fold(Scripts::default(), |scripts, (from, to)| scripts.changed(from, to));
+            ledger = ledger.with_scripts(scripts);
         }
         Self { server, runtime, ledger, pool: Cell::new(0) }
     }

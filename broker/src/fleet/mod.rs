@@ -197,7 +197,18 @@ impl Fleet {
         quota_model: &str,
         ended: usize,
     ) -> Result<(), FleetError> {
-        let edit = Edit::reset_cooldowns(resource, quota_model, ended);
+        self.record(who, Edit::reset_cooldowns(resource, quota_model, ended)).await
+    }
+
+    /// Records that somebody accepted that counts of a pool are lost.
+    ///
+    /// # Errors
+    /// If the registry cannot be written.
+    pub async fn record_loss(&self, who: &Who, resource: &str) -> Result<(), FleetError> {
+        self.record(who, Edit::accept_loss(resource)).await
+    }
+
+    async fn record(&self, who: &Who, edit: Edit) -> Result<(), FleetError> {
         let change = Change { decided_at: None, edits: vec![edit] };
         self.registry.change(&change, who).await?;
         Ok(())

@@ -9,12 +9,13 @@ mod usage;
 use std::sync::Arc;
 
 use keybroker_proto::v1::{
-    BrokerCounters, Cooldown, CreateKeyRequest, CreatePoolRequest, DeleteKeyRequest, DeletePoolRequest,
-    DisableKeyRequest, DrainKeyRequest, EnableKeyRequest, GetKeyRequest, GetPoolRequest, ImportKeysRequest,
-    ImportKeysResponse, InspectPoolRequest, InspectPoolResponse, Key, KeyStatus, LimitStatus,
-    ListAuditRecordsRequest, ListAuditRecordsResponse, ListKeysRequest, ListKeysResponse, ListPoolsRequest,
-    ListPoolsResponse, Pool, QueryUsageRequest, QueryUsageResponse, ResetCooldownsRequest,
-    ResetCooldownsResponse, Tier as WireTier, UpdateKeyRequest, UpdatePoolRequest, admin_server::Admin,
+    AcceptLossRequest, AcceptLossResponse, BrokerCounters, Cooldown, CreateKeyRequest, CreatePoolRequest,
+    DeleteKeyRequest, DeletePoolRequest, DisableKeyRequest, DrainKeyRequest, EnableKeyRequest, GetKeyRequest,
+    GetPoolRequest, ImportKeysRequest, ImportKeysResponse, InspectPoolRequest, InspectPoolResponse, Key,
+    KeyStatus, LimitStatus, ListAuditRecordsRequest, ListAuditRecordsResponse, ListKeysRequest,
+    ListKeysResponse, ListPoolsRequest, ListPoolsResponse, Pool, QueryUsageRequest, QueryUsageResponse,
+    ResetCooldownsRequest, ResetCooldownsResponse, Tier as WireTier, UpdateKeyRequest, UpdatePoolRequest,
+    admin_server::Admin,
 };
 use tonic::{Request, Response, Status};
 
@@ -250,6 +251,27 @@ impl Admin for AdminService {
             .await
             .map_err(|error| status::of_fleet(&error))?;
         Ok(Response::new(ResetCooldownsResponse { reset_count: i32::try_from(ended).unwrap_or(i32::MAX) }))
+    }
+
+    async fn accept_loss(
+        &self,
+        request: Request<AcceptLossRequest>,
+    ) -> Result<Response<AcceptLossResponse>, Status> {
+        let who = who(&request)?;
+        let resource = request.into_inner().name;
+        let name = pool_name_of("name", &resource)?;
+        let unknown_pool = || status::unknown_pool(name, &self.broker.pool_names());
+        let pool = self.broker.pool(name).ok_or_else(unknown_pool)?;
+        if !pool.accept_loss().await.map_err(|error| status::of_ledger(&error))? {
+            return Err(status::nothing_lost(name));
+        }
+        tracing::warn!(
+            actor = who.actor,
+            pool = name,
+            "counts of days and months that are lost were accepted"
+        );
+        self.fleet.record_loss(&who, &resource).await.map_err(|error| status::of_fleet(&error))?;
+        Ok(Response::new(AcceptLossResponse {}))
     }
 
     async fn inspect_pool(

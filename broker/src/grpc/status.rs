@@ -131,7 +131,10 @@ pub(super) fn of_renew(error: &RenewError) -> Status {
 
 /// A ledger that gave no answer. What it said stays in the log: it may name hosts.
 pub(super) fn of_ledger(error: &LedgerError) -> Status {
-    tracing::warn!(%error, "a call failed at the ledger");
+    // That it holds back is told once, by what watches over it.
+    if !matches!(error, LedgerError::Holding { .. }) {
+        tracing::warn!(%error, "a call failed at the ledger");
+    }
     match error {
         LedgerError::Unavailable(_) => {
             let message = "the ledger cannot be reached; nothing can be leased until it answers";
@@ -176,6 +179,12 @@ pub(super) fn of_fleet(error: &FleetError) -> Status {
         FleetError::Busy => (Code::Aborted, AdminErrorReason::RegistryBusy),
     };
     admin_status(code, reason, error.to_string())
+}
+
+/// A pool that waits for no counts that are lost.
+pub(super) fn nothing_lost(pool: &str) -> Status {
+    let message = format!("pool {pool} waits for no lost counts: there is nothing to accept");
+    admin_status(Code::FailedPrecondition, AdminErrorReason::NothingLost, message)
 }
 
 /// A registry that gave no answer. What it said stays in the log: it may name hosts.

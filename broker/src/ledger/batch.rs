@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     calendar::Calendar,
     shard::REBASE_AT,
-    types::{Acquire, CommonSpec, Edit, Millis, Renew, Settle},
+    types::{Acquire, AcquireState, CommonSpec, Edit, Millis, Renew, Reply, Settle},
 };
 
 /// Operations that run as one atomic step.
@@ -51,5 +51,17 @@ impl Batch {
             commons: Vec::new(),
             edits: Vec::new(),
         }
+    }
+
+    /// What gives back all that was granted by it; none if nothing was.
+    pub(super) fn not_sent(&self, reply: &Reply) -> Option<Self> {
+        let granted = self.acquires.iter().zip(&reply.acquires);
+        let granted = granted.filter(|(_, answer)| answer.0 == AcquireState::Granted);
+        let settles: Vec<_> =
+            granted.map(|(op, _)| Settle { shard: op.shard, ..Settle::not_sent(&op.lease) }).collect();
+        let calendar = Calendar::of(self);
+        let back =
+            Self { shards: self.shards.clone(), ..Self::empty(&self.ledger_id, self.clock, &calendar) };
+        (!settles.is_empty()).then_some(Self { settles, ..back })
     }
 }

@@ -49,6 +49,11 @@ pub trait Ledger: Send + Sync + 'static {
     /// Whether the ledger answers, for the readiness probe.
     fn ping(&self) -> LedgerFuture<'_, ()>;
 
+    /// Says that days and months whose counts are lost are not waited for any more; whether anything waits.
+    fn accept_loss<'a>(&'a self, _pool: &'a str) -> LedgerFuture<'a, bool> {
+        Box::pin(async { Ok(false) })
+    }
+
     /// Says that this broker ends in order: every lease it granted is in the ledger.
     fn leave(&self) -> LedgerFuture<'_, ()> {
         Box::pin(async { Ok(()) })

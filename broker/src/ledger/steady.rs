@@ -47,7 +47,7 @@ impl ClockWatch {
         if left.is_zero() {
             return Ok(());
         }
-        let why = format!("the ledger's clock jumped ahead by {by} ms; leases go on in {left:.0?}");
+        let why = format!("the ledger's clock jumped ahead by {by} ms; leases go on in {}", told(left));
         Err(LedgerError::Holding { why, retry_after: left })
     }
 
@@ -60,6 +60,12 @@ impl ClockWatch {
         let longest = self.windows.trailing().max(calendar) + CLOCK_MARGIN;
         Duration::from_millis(longest.max(0).unsigned_abs())
     }
+}
+
+/// A time for people, in whole seconds.
+pub(super) fn told(duration: Duration) -> String {
+    let seconds = i64::try_from(duration.as_secs_f64().ceil() as u64).unwrap_or(i64::MAX);
+    format!("{:#}", jiff::SignedDuration::from_secs(seconds))
 }
 
 /// Watches a clock by this process's own, which is never set.

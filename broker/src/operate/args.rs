@@ -212,6 +212,23 @@ const RESET_EXAMPLES: &str = "\
 What was counted stays counted, and limits that Google named stay as they are. It is no failure if
 nothing cools down.";
 
+/// Of which pool counts are lost.
+#[derive(Debug, Args)]
+#[command(after_help = ACCEPT_LOSS_HELP)]
+pub struct AcceptLossArgs {
+    #[command(flatten)]
+    pub(super) broker: BrokerArgs,
+    /// The pool
+    #[arg(long, default_value = "default", value_name = "POOL")]
+    pub(super) pool: String,
+}
+
+const ACCEPT_LOSS_HELP: &str = "\
+After Redis came back without counts that no broker remembers, nothing is leased until the days and
+months have ended in which they would count. With this, what was used before counts as nothing:
+Google may refuse requests, and a budget may be exceeded, by as much as was used before. Windows of
+minutes are waited for all the same. It fails if the pool waits for nothing.";
+
 /// A tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum TierArg {

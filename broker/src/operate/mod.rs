@@ -1,5 +1,6 @@
 //! The commands of operators: they speak to a running broker.
 
+mod accept_loss;
 mod args;
 mod audit;
 mod import;
@@ -21,7 +22,7 @@ use tonic::{
 use tonic_types::StatusExt;
 
 use args::BrokerArgs;
-pub use args::{AuditArgs, KeysArgs, PoolsArgs, ResetArgs};
+pub use args::{AcceptLossArgs, AuditArgs, KeysArgs, PoolsArgs, ResetArgs};
 pub use usage::UsageArgs;
 
 /// How long a broker may take to answer.
@@ -45,6 +46,11 @@ pub fn audit(args: AuditArgs) -> ExitCode {
 /// Ends cooldowns.
 pub fn reset(args: ResetArgs) -> ExitCode {
     run(reset::run(args))
+}
+
+/// Accepts that counts are lost.
+pub fn accept_loss(args: AcceptLossArgs) -> ExitCode {
+    run(accept_loss::run(args))
 }
 
 /// Prints what was used.

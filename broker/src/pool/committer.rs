@@ -187,7 +187,10 @@ async fn run(ledger: Arc<dyn Ledger>, pool: String, ledger_id: String, mut inbox
             }
             Err(error) => {
                 inbox.backlog.failed(operations, since, Instant::now());
-                tracing::warn!(pool, %error, "the ledger gave no answer");
+                // That it holds back is told once, by what watches over it.
+                if !matches!(error, LedgerError::Holding { .. }) {
+                    tracing::warn!(pool, %error, "the ledger gave no answer");
+                }
                 if matches!(error, LedgerError::Unavailable(_)) {
                     unclear.extend(batch.acquires.iter().map(|op| not_sent(&batch, op)));
                     unclear.truncate(LARGEST_BATCH);

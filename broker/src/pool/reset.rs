@@ -1,4 +1,4 @@
-//! An operator ends cooldowns.
+//! An operator ends cooldowns, or accepts that counts are lost.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -48,6 +48,14 @@ impl Pool {
             .map(|(id, _)| id)
             .collect();
         self.edit(&blocked, EditAction::Reset).await.map(Some)
+    }
+
+    /// Goes on though counts of days or months are lost; whether anything waited for them.
+    ///
+    /// # Errors
+    /// If the ledger gave no answer; doing it again is safe.
+    pub async fn accept_loss(&self) -> Result<bool, LedgerError> {
+        self.ledger.accept_loss(&self.config.name).await
     }
 
     /// The quota models that may be cooling down: other brokers, or this one before it was restarted, may

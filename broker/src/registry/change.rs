@@ -58,6 +58,8 @@ pub enum Action {
     DeletePool,
     /// Cooldowns are ended, in the ledger.
     ResetCooldowns,
+    /// Lost counts of days and months are accepted, in the ledger.
+    AcceptLoss,
     /// Google named the quota model of a model.
     LearnAlias,
 }
@@ -109,6 +111,18 @@ impl Edit {
             removes: Vec::new(),
             before: None,
             after: Some(json!({ "cooldowns_ended": ended, "quota_model": quota_model })),
+        }
+    }
+
+    /// Records that an operator accepted that counts of a pool are lost.
+    pub fn accept_loss(resource: &str) -> Self {
+        Self {
+            action: Action::AcceptLoss,
+            resource: resource.to_owned(),
+            puts: Vec::new(),
+            removes: Vec::new(),
+            before: None,
+            after: None,
         }
     }
 

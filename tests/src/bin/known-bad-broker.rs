@@ -23,9 +23,6 @@ fn main() -> ExitCode {
         "no-run-check" => no_run_check,
         _ => return fail("the variant must be fixed-window or no-run-check"),
     };
-    if Control::script(&variant).is_none() {
-        return fail("the batch script no longer reads as the variant expects");
-    }
     serve_altered(&serve, alter)
 }
 
@@ -38,7 +35,7 @@ fn no_run_check(ledger: RedisLedger) -> RedisLedger {
 }
 
 fn altered(ledger: RedisLedger, variant: &str) -> RedisLedger {
-    ledger.with_batch_script(&Control::script(variant).expect("main has looked whether it can be made"))
+    ledger.with_scripts(Control::scripts(variant).expect("it is one of the two"))
 }
 
 fn fail(why: &str) -> ExitCode {

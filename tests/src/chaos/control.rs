@@ -1,7 +1,7 @@
 //! Known-bad fleets, which the checker must catch: it is only worth something if it does.
 
 use clap::ValueEnum;
-use keybroker::ledger::redis::batch_script;
+use keybroker::ledger::redis::Scripts;
 
 use super::{fault::Fault, topology::Topology};
 
@@ -60,15 +60,13 @@ impl Control {
         }
     }
 
-    /// The batch script of its variant; none if there is no such variant.
-    pub fn script(variant: &str) -> Option<String> {
-        let script = batch_script();
-        let changed = match variant {
-            "fixed-window" => script.replace(RIGHT_END, FIXED_END),
-            "no-run-check" => script.replace(RUN_CHECK, NO_RUN_CHECK),
-            _ => return None,
-        };
-        (changed != script).then_some(changed)
+    /// The scripts of its variant; none if there is no such variant.
+    pub fn scripts(variant: &str) -> Option<Scripts> {
+        match variant {
+            "fixed-window" => Some(Scripts::default().changed(RIGHT_END, FIXED_END)),
+            "no-run-check" => Some(Scripts::default().changed(RUN_CHECK, NO_RUN_CHECK)),
+            _ => None,
+        }
     }
 }
 

@@ -17,6 +17,7 @@ pub struct RedisServer {
     port: u16,
     folder: TempDir,
     password: Option<String>,
+    arguments: Vec<String>,
 }
 
 impl RedisServer {
@@ -47,28 +48,10 @@ impl RedisServer {
     fn try_start(password: Option<&str>, arguments: &[&str]) -> io::Result<Self> {
         let folder = TempDir::with_prefix("keybroker-redis")?;
         let port = free_port()?;
-        let mut command = Command::new("redis-server");
-        command
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-            .arg("--dir")
-            .arg(folder.path())
-            .args(arguments)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        if let Some(password) = password {
-            command.args(["--requirepass", password]);
-        }
-        let mut process = Process::start("redis-server", &mut command)?;
-        let server_url = format!("redis://127.0.0.1:{port}");
-        let answers = wait_until(Duration::from_secs(10), || {
-            !process.is_running()
-                || redis::Client::open(server_url.as_str())
-                    .is_ok_and(|client| client.get_connection().is_ok())
-        });
-        if !answers || !process.is_running() {
-            return Err(io::Error::other("redis-server does not answer"));
-        }
-        let server = Self { process, port, folder, password: password.map(str::to_owned) };
+        let password = password.map(str::to_owned);
+        let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let process = launch(port, folder.path(), password.as_deref(), &arguments)?;
+        let server = Self { process, port, folder, password, arguments };
         // The server of another test may have taken the port, and answer while this one is about to end.
         let info: redis::RedisResult<String> =
             server.connect().and_then(|mut line| redis::cmd("INFO").arg("server").query(&mut line));
@@ -77,6 +60,20 @@ impl RedisServer {
             return Err(io::Error::other("another redis-server has the port"));
         }
         Ok(server)
+    }
+
+    /// Kills it as a crash would; what it has on disk stays.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again on the same port, with what is in its folder.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn start_again(&mut self) -> io::Result<()> {
+        self.process = launch(self.port, self.folder.path(), self.password.as_deref(), &self.arguments)?;
+        Ok(())
     }
 
     /// The port on loopback.
@@ -107,4 +104,33 @@ impl RedisServer {
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
     }
+}
+
+fn launch(
+    port: u16,
+    folder: &std::path::Path,
+    password: Option<&str>,
+    arguments: &[String],
+) -> io::Result<Process> {
+    let mut command = Command::new("redis-server");
+    command
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+        .arg("--dir")
+        .arg(folder)
+        .args(arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    if let Some(password) = password {
+        command.args(["--requirepass", password]);
+    }
+    let mut process = Process::start("redis-server", &mut command)?;
+    let server_url = format!("redis://127.0.0.1:{port}");
+    let answers = wait_until(Duration::from_secs(10), || {
+        !process.is_running()
+            || redis::Client::open(server_url.as_str()).is_ok_and(|client| client.get_connection().is_ok())
+    });
+    if !answers || !process.is_running() {
+        return Err(io::Error::other("redis-server does not answer"));
+    }
+    Ok(process)
 }

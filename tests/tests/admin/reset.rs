@@ -56,6 +56,15 @@ async fn an_operator_ends_cooldowns_of_a_model_a_key_and_a_pool() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_nothing_is_lost_there_is_nothing_to_accept() {
+    let rig = Rig::start(Backing::Redis, CONFIG).await;
+    let said = err(&run(&rig, &["accept-loss"]), 1);
+    assert!(said.contains("pool default waits for no lost counts"), "{said}");
+    let said = err(&run(&rig, &["accept-loss", "--pool", "other"]), 1);
+    assert!(said.contains("other") && said.contains("default"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reset_that_cannot_be_meant_says_what_is_wrong() {
     let rig = Rig::start(Backing::Embedded, CONFIG).await;
     for (arguments, word) in [

@@ -6,7 +6,10 @@ use std::{
 };
 
 use keybroker::ledger::{
-    Batch, Ledger, Opened, Reply, ShardSpec, account::Account, kernel::Kernel, redis::RedisLedger,
+    Batch, Ledger, Opened, Reply, ShardSpec,
+    account::Account,
+    kernel::Kernel,
+    redis::{RedisLedger, Scripts},
 };
 use keybroker_tests::harness::redis::RedisServer;
 
@@ -69,13 +72,12 @@ pub(crate) struct OnRedis {
 }
 
 impl OnRedis {
-    /// `script` is what runs a batch.
-    pub(crate) fn start(script: &str) -> Self {
+    pub(crate) fn start(scripts: Scripts) -> Self {
         let server = RedisServer::start().expect("redis-server is installed by make setup");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let ledger = RedisLedger::new(&server.url(), Duration::from_secs(20)).expect("the URL is whole");
         Self {
-            ledger: ledger.with_batch_script(script),
+            ledger: ledger.with_scripts(scripts),
             runtime: runtime.expect("there are threads"),
             _server: server,
         }
@@ -115,8 +117,8 @@ pub(crate) struct Both {
 }
 
 impl Both {
-    pub(crate) fn start(script: &str) -> Self {
-        Self { kernels: Kernels::default(), redis: OnRedis::start(script), agreed: 0 }
+    pub(crate) fn start(scripts: Scripts) -> Self {
+        Self { kernels: Kernels::default(), redis: OnRedis::start(scripts), agreed: 0 }
     }
 }
 

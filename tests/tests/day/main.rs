@@ -21,7 +21,7 @@ mod supply;
 mod usage;
 mod verdict;
 
-use keybroker::ledger::{calendar::Calendar, redis::batch_script};
+use keybroker::ledger::{calendar::Calendar, redis::Scripts};
 use ledgers::{Both, Kernels, OnRedis};
 use run::Stretch;
 use setting::{AUTUMN, HOUR, PacificDay, SPRING};
@@ -77,7 +77,7 @@ fn whole_day(day: &'static PacificDay) {
 #[test]
 fn around_midnight_redis_answers_every_operation_as_the_kernel_does() {
     for day in [&SPRING, &AUTUMN] {
-        let mut both = Both::start(&batch_script());
+        let mut both = Both::start(Scripts::default());
         let verdict = Stretch::around_dusk(day, 22, 4, 7).run(&mut both);
         println!("{}: {} batches are answered alike", day.date, both.agreed);
         expect_faultless(&verdict);
@@ -100,9 +100,8 @@ fn the_same_seed_gives_the_same_bytes_and_another_seed_others() {
 
 /// A known-bad rule, by a change of the script that runs a batch.
 fn with_wrong_rule(from: &str, to: &str) -> Verdict {
-    let script = batch_script();
-    assert!(script.contains(from), "the script no longer reads: {from}");
-    Stretch::around_dusk(&AUTUMN, 6, 2, 5).run(&mut OnRedis::start(&script.replace(from, to)))
+    let scripts = Scripts::default().changed(from, to);
+    Stretch::around_dusk(&AUTUMN, 6, 2, 5).run(&mut OnRedis::start(scripts))
 }
 
 #[test]

@@ -28,6 +28,7 @@ pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 /// A ledger in a data directory, for one broker.
 pub struct EmbeddedLedger {
     state: Mutex<State>,
+    clock: Box<dyn Fn() -> Millis + Send + Sync>,
 }
 
 struct State {
@@ -71,7 +72,13 @@ impl EmbeddedLedger {
             checkpoint_at: Instant::now() + checkpoint_every,
             broken: None,
         };
-        Ok(Self { state: Mutex::new(state) })
+        Ok(Self { state: Mutex::new(state), clock: Box::new(wall_clock) })
+    }
+
+    /// Reads another clock than the system's, for tests of clocks that are set.
+    #[must_use]
+    pub fn with_clock(self, clock: impl Fn() -> Millis + Send + Sync + 'static) -> Self {
+        Self { clock: Box::new(clock), ..self }
     }
 
     fn with_state<T>(
@@ -174,11 +181,16 @@ impl State {
         self.kept(outcome)
     }
 
-    fn execute(&mut self, name: &str, batch: &Batch) -> Result<Reply, LedgerError> {
+    fn execute(
+        &mut self,
+        name: &str,
+        batch: &Batch,
+        clock: impl Fn() -> Millis,
+    ) -> Result<Reply, LedgerError> {
         let pool = self.checked(name, &batch.ledger_id)?;
         let clock = if batch.clock == 0 {
             let asked = Instant::now();
-            let clock = wall_clock();
+            let clock = clock();
             pool.clock.observe(name, clock, asked, Instant::now());
             pool.clock.admit(batch)?;
             clock
@@ -225,11 +237,11 @@ impl Ledger for EmbeddedLedger {
     }
 
     fn execute<'a>(&'a self, pool: &'a str, batch: &'a Batch) -> LedgerFuture<'a, Reply> {
-        Box::pin(async move { self.with_state(|state| state.execute(pool, batch)) })
+        Box::pin(async move { self.with_state(|state| state.execute(pool, batch, &self.clock)) })
     }
 
     fn inspect<'a>(&'a self, pool: &'a str, accounts: &'a [String]) -> LedgerFuture<'a, Inspection> {
-        Box::pin(async move { self.inspect_at(pool, wall_clock(), accounts) })
+        Box::pin(async move { self.inspect_at(pool, (self.clock)(), accounts) })
     }
 
     fn usage<'a>(&'a self, pool: &'a str, day_ends: &'a [Millis]) -> LedgerFuture<'a, Vec<UsageRow>> {
@@ -251,7 +263,7 @@ impl Ledger for EmbeddedLedger {
     fn held<'a>(&'a self, pool: &'a str, key_id: &'a str) -> LedgerFuture<'a, usize> {
         Box::pin(async move {
             // A pool that was never opened has granted nothing.
-            let held = |pool: &PoolState| pool.kernel.held(key_id, wall_clock());
+            let held = |pool: &PoolState| pool.kernel.held(key_id, (self.clock)());
             self.with_state(|state| Ok(state.pools.get(pool).map_or(0, held)))
         })
     }

@@ -82,6 +82,13 @@ impl Shared {
         Ok(())
     }
 
+    /// Lets a recovery go on without waiting for days and months; whether there is one.
+    pub(super) async fn accept_loss(&self, pool: &str) -> Result<bool, LedgerError> {
+        let keys = &keyspace::recovery_keys(pool)[2..];
+        let accepted: i64 = self.run(&script::ACCEPT, keys, &[]).await?;
+        Ok(accepted == 1)
+    }
+
     /// Says that this broker is there, and takes in how the ledger stands.
     async fn beat(&self, watched: &Watched) -> Result<(), LedgerError> {
         let keys = keyspace::recovery_keys(&watched.pool);
@@ -141,7 +148,7 @@ impl Shared {
     }
 
     /// Takes part in the recovery of a pool's ledger until it is blessed.
-    async fn recover(&self, watched: &Watched) -> Result<(), LedgerError> {
+    async fn recover_ledger(&self, watched: &Watched) -> Result<(), LedgerError> {
         tracing::warn!(
             pool = watched.pool,
             "Redis was restarted, or a replica was promoted: nothing is leased until what it lacks is put back"
@@ -157,14 +164,14 @@ impl Shared {
                 Recovery::Blessed => return Ok(()),
                 Recovery::Waiting { kept_until, .. } if replayed == 0 => {
                     self.put_back_shards(watched).await?;
-                    left_out |= self.replay(watched, kept_until).await? > 0;
+                    left_out |= self.put_back_leases(watched, kept_until).await? > 0;
                     replayed = 1;
                 }
                 // Reports to one broker of leases of another can be put back once those leases are.
                 Recovery::Waiting { kept_until, replayed_by_all, .. }
                     if replayed == 1 && replayed_by_all >= 1 =>
                 {
-                    left_out |= self.replay(watched, kept_until).await? > 0;
+                    left_out |= self.put_back_leases(watched, kept_until).await? > 0;
                     replayed = 2;
                 }
                 Recovery::Waiting { until, .. } => {
@@ -208,7 +215,7 @@ impl Shared {
                 arguments.extend([broker.clone(), heard.to_string()]);
             }
             let arguments: Vec<&[u8]> = arguments.iter().map(String::as_bytes).collect();
-            script::RECOVER.run::<Vec<String>>(&mut line.connection, keys, &arguments).await
+            self.recover.run::<Vec<String>>(&mut line.connection, keys, &arguments).await
         };
         let answer = self.call(&keys[0], ask).await?;
         let number =
@@ -229,7 +236,7 @@ impl Shared {
     }
 
     /// Puts back what this broker did from an instant on; how many leases could not be.
-    async fn replay(&self, watched: &Watched, from: Millis) -> Result<i64, LedgerError> {
+    async fn put_back_leases(&self, watched: &Watched, from: Millis) -> Result<i64, LedgerError> {
         let (mut back, mut left_out, ledger_id) = (0, 0, watched.ledger_id());
         for piece in watched.journal_since(from, PIECE) {
             let calendar = Calendar::around(wall_clock());
@@ -249,7 +256,7 @@ impl Shared {
             let (input, keys) = (&encode(&replay)?, &keys);
             let ask = |mut line: Line| async move {
                 let arguments = [input.as_slice(), line.server.run.as_bytes()];
-                script::REPLAY.run::<(i64, i64)>(&mut line.connection, keys, &arguments).await
+                self.replay.run::<(i64, i64)>(&mut line.connection, keys, &arguments).await
             };
             let piece = self.call(&keys[0], ask).await?;
             (back, left_out) = (back + piece.0, left_out + piece.1);
@@ -276,12 +283,12 @@ async fn keep(shared: Weak<Shared>, watched: Weak<Watched>) {
         let outcome = match shared.beat(&watched).await {
             Err(LedgerError::Holding { .. }) => {
                 watched.set_standing(Standing::Recovering { until: None });
-                shared.recover(&watched).await
+                shared.recover_ledger(&watched).await
             }
             // A ledger that is gone is made anew, and waited for; one that another fleet made is none of ours.
             Err(LedgerError::Changed { found, .. }) if found == "none" => {
                 watched.set_standing(Standing::Recovering { until: None });
-                shared.recover(&watched).await
+                shared.recover_ledger(&watched).await
             }
             outcome => outcome,
         };

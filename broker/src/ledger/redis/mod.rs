@@ -21,7 +21,7 @@ use std::{
 
 use redis::{ErrorKind, RedisError};
 use script::Script;
-pub use script::batch_script;
+pub use script::Scripts;
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use self::durability::Durability;
@@ -52,6 +52,8 @@ pub struct RedisLedger {
 struct Shared {
     servers: Servers,
     batch: Script,
+    replay: Script,
+    recover: Script,
     durability: Durability,
     // The name of this broker among those of the ledger.
     broker: String,
@@ -72,9 +74,12 @@ impl RedisLedger {
     /// The ledger on these servers.
     #[must_use]
     pub fn on(servers: Servers, durability: Durability) -> Self {
+        let Scripts { batch, replay, recover } = Scripts::default();
         let shared = Shared {
             servers,
-            batch: Script::new(batch_script()),
+            batch: Script::new(batch),
+            replay: Script::new(replay),
+            recover: Script::new(recover),
             durability,
             broker: format!("{:016x}", rand::random::<u64>()),
             pools: Mutex::default(),
@@ -82,14 +87,15 @@ impl RedisLedger {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Runs another text as the batch script, for tests of known-bad variants.
+    /// Runs other texts, for tests of known-bad variants.
     ///
     /// # Panics
     /// If a pool was opened already.
     #[must_use]
-    pub fn with_batch_script(self, code: &str) -> Self {
+    pub fn with_scripts(self, scripts: Scripts) -> Self {
         let shared = Arc::into_inner(self.shared).expect("no pool is opened yet");
-        Self { shared: Arc::new(Shared { batch: Script::new(code.to_owned()), ..shared }) }
+        let [batch, replay, recover] = [scripts.batch, scripts.replay, scripts.recover].map(Script::new);
+        Self { shared: Arc::new(Shared { batch, replay, recover, ..shared }) }
     }
 
     /// Connects, and checks what cannot be repaired by waiting: password, version, and that nothing is evicted.
@@ -224,7 +230,16 @@ impl Shared {
                     // Who is not heard by its replicas may not be the primary any more.
                     self.servers.distrust(&address);
                 }
-                watched.executed(batch, &reply, (acks, acknowledged), (asked, Instant::now()))?;
+                let times = (asked, Instant::now());
+                if let Err(error) = watched.executed(batch, &reply, (acks, acknowledged), times) {
+                    if matches!(error, LedgerError::Holding { .. })
+                        && let Some(back) = batch.not_sent(&reply)
+                    {
+                        // If this gets no answer either, they stay charged.
+                        let _ = Box::pin(self.execute(pool, &back)).await;
+                    }
+                    return Err(error);
+                }
                 Ok(reply)
             }
             Err(error) => Err(watched.failed(error)),
@@ -329,6 +344,10 @@ impl Ledger for RedisLedger {
     fn ping(&self) -> LedgerFuture<'_, ()> {
         let ask = |mut line: Line| async move { redis::cmd("PING").query_async(&mut line.connection).await };
         Box::pin(self.shared.call(PROBE_KEY, ask))
+    }
+
+    fn accept_loss<'a>(&'a self, pool: &'a str) -> LedgerFuture<'a, bool> {
+        Box::pin(self.shared.accept_loss(pool))
     }
 
     fn leave(&self) -> LedgerFuture<'_, ()> {

@@ -30,22 +30,50 @@ const LEASING: [&str; 9] = [
     include_str!("lua/settle.lua"),
 ];
 
-/// The text of the script that runs a batch.
-pub fn batch_script() -> String {
-    leasing(include_str!("lua/batch.lua"))
+/// The texts of the scripts that grant leases and put them back: tests run known-bad variants of them.
+#[derive(Debug, Clone)]
+pub struct Scripts {
+    /// Runs a batch.
+    pub batch: String,
+    /// Puts back what a broker remembers.
+    pub replay: String,
+    /// Lets brokers agree when leases may be granted again.
+    pub recover: String,
 }
-/// Puts back what a broker remembers.
-pub(super) static REPLAY: LazyLock<Script> =
-    LazyLock::new(|| Script::new(leasing(include_str!("lua/replay.lua"))));
+
+impl Default for Scripts {
+    fn default() -> Self {
+        Self {
+            batch: leasing(include_str!("lua/batch.lua")),
+            replay: leasing(include_str!("lua/replay.lua")),
+            recover: text(&[include_str!("lua/recover.lua")]),
+        }
+    }
+}
+
+impl Scripts {
+    /// The scripts with one text put in the place of another, wherever it stands.
+    ///
+    /// # Panics
+    /// If it stands nowhere.
+    #[must_use]
+    pub fn changed(self, from: &str, to: &str) -> Self {
+        let scripts = [&self.batch, &self.replay, &self.recover];
+        assert!(scripts.iter().any(|script| script.contains(from)), "no script reads any more: {from}");
+        let [batch, replay, recover] = scripts.map(|script| script.replace(from, to));
+        Self { batch, replay, recover }
+    }
+}
+
 /// Says that a broker is there.
 pub(super) static BEAT: LazyLock<Script> =
     LazyLock::new(|| Script::new(text(&[include_str!("lua/beat.lua")])));
 /// Says that a broker ends in order.
 pub(super) static LEAVE: LazyLock<Script> =
     LazyLock::new(|| Script::new(text(&[include_str!("lua/leave.lua")])));
-/// Lets brokers agree when leases may be granted again.
-pub(super) static RECOVER: LazyLock<Script> =
-    LazyLock::new(|| Script::new(text(&[include_str!("lua/recover.lua")])));
+/// Lets a recovery go on without what is lost.
+pub(super) static ACCEPT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(text(&[include_str!("lua/accept.lua")])));
 /// Writes limits and candidates.
 pub(super) static APPLY: LazyLock<Script> = LazyLock::new(|| {
     Script::new(text(&[

@@ -10,7 +10,9 @@ use tokio::{sync::Notify, task::AbortHandle};
 
 use super::journal::{Journal, Piece};
 use crate::ledger::{
-    Batch, FOREVER, LedgerError, Millis, Reply, ShardSpec, calendar::Calendar, steady::ClockWatch,
+    Batch, FOREVER, LedgerError, Millis, Reply, ShardSpec,
+    calendar::Calendar,
+    steady::{ClockWatch, told},
 };
 
 /// When to ask again a ledger that holds back, if nothing better is known.
@@ -260,7 +262,8 @@ impl Standing {
             Self::Recovering { until: Some(until) } => {
                 let left = until.saturating_duration_since(Instant::now());
                 let why = format!(
-                    "Redis came back without leases that were handed out: their windows end in at most {left:.0?}"
+                    "Redis came back without leases that were handed out: their windows end in at most {}",
+                    told(left)
                 );
                 holding(why, left.max(SOON))
             }

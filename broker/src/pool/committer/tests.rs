@@ -275,3 +275,35 @@ async fn those_who_are_still_queued_when_the_ledger_fails_are_told_so_and_not_th
         assert!(matches!(answer, Err(CommitError::Ledger(_))), "{answer:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_of_a_call_without_an_answer_is_given_back_with_the_next_one() {
+    let (ledger, committer) = start(true);
+    ledger.failures.lock().unwrap().push_back(LedgerError::Unavailable("no answer in time".to_owned()));
+    assert!(matches!(acquire(&committer, None).await, Err(CommitError::Ledger(_))));
+    assert!(acquire(&committer, None).await.is_ok());
+    sleep(2 * CALL).await;
+    assert_eq!((ledger.granted.load(SeqCst), ledger.settled.load(SeqCst)), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn reports_are_taken_while_leases_are_held_back() {
+    let (ledger, committer) = start(true);
+    let first = tokio::spawn({
+        let committer = committer.clone();
+        async move { acquire(&committer, None).await }
+    });
+    sleep(TICK).await;
+    // Both wait for the next call, which is refused for the lease's sake.
+    let held = LedgerError::Holding { why: "its clock jumped".to_owned(), retry_after: CALL };
+    let report = committer.settle("shard".into(), Settle::not_sent("lease"));
+    let (lease, report, first) = tokio::join!(acquire(&committer, None), report, async {
+        let first = first.await;
+        ledger.failures.lock().unwrap().push_back(held);
+        first
+    });
+    assert!(first.is_ok_and(|first| first.is_ok()));
+    assert!(matches!(lease, Err(CommitError::Ledger(LedgerError::Holding { .. }))), "{lease:?}");
+    assert!(report.is_ok(), "{report:?}");
+    assert_eq!((ledger.granted.load(SeqCst), ledger.settled.load(SeqCst)), (1, 1));
+}

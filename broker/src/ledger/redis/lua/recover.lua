@@ -35,7 +35,7 @@ end
 if generation > (tonumber(meta[7]) or 0) then redis.call('HSET', META, 'generation', generation, 'digest', digest) end
 
 -- What all brokers know together.
-local known = redis.call('HMGET', RECOVERY, 'since', 'kept_until', 'cut', 'last_seen', 'trailing', 'calendar', 'watched_from', 'calendar_from')
+local known = redis.call('HMGET', RECOVERY, 'since', 'kept_until', 'cut', 'last_seen', 'trailing', 'calendar', 'watched_from', 'calendar_from', 'accepted')
 local function most(index, value) return math.max(tonumber(known[index]) or 0, value) end
 local function least(index, value) return math.min(tonumber(known[index]) or FOREVER, value) end
 local since, kept_until = tonumber(known[1]), tonumber(known[2])
@@ -63,6 +63,7 @@ local remembered = watched and cut <= missing_from
 
 -- Until when a recovery lasts that cannot be completed by replaying.
 local ends
+if known[9] then calendar = 0 end -- an operator accepts that counts of days and months are lost
 if kept_until == 0 then
   ends = math.max(since + trailing, calendar) -- all is gone
 elseif not watched then
