@@ -36,6 +36,40 @@ async fn two_brokers_see_one_registry() {
 }
 
 #[tokio::test]
+async fn what_redis_lost_is_put_back_by_whoever_saw_it() {
+    let server = RedisServer::start().expect("redis-server starts");
+    let flush = || {
+        let mut line = server.connect().expect("it answers");
+        ::redis::cmd("FLUSHALL").query::<()>(&mut line).expect("it is emptied");
+    };
+    let put = |id: &str| {
+        let entry = Entry::Key(suite::key(id));
+        vec![suite::edit(Action::CreateKey, id, vec![entry], vec![])]
+    };
+    let (early, late) = (registry(&server), registry(&server));
+    suite::made(&early, None, put("a1")).await;
+    suite::now(&early).await;
+    suite::made(&late, None, put("a2")).await;
+    let newest = suite::now(&late).await;
+    assert_eq!(newest.keys.keys().collect::<Vec<_>>(), ["a1", "a2"]);
+
+    // One that knows less comes first, and one that knows more after it: nothing is lost, and no version names two.
+    flush();
+    let partly = suite::now(&early).await;
+    assert_eq!(partly.keys.keys().collect::<Vec<_>>(), ["a1"]);
+    assert_eq!(suite::now(&late).await, newest);
+    assert_eq!(suite::now(&early).await, newest);
+
+    // What is changed before it is put back is of the same registry, and older.
+    flush();
+    late.learn_alias("alias", "model").await.expect("it answers");
+    assert_eq!(suite::now(&early).await, newest);
+    let next = suite::made(&early, Some(&newest.version), put("a3")).await;
+    assert_eq!(suite::now(&late).await.version, next);
+    assert_eq!(suite::now(&registry(&server)).await.keys.len(), 3);
+}
+
+#[tokio::test]
 async fn a_registry_that_lost_its_data_is_not_taken_for_an_earlier_state() {
     let server = RedisServer::start().expect("redis-server starts");
     let registry = registry(&server);

@@ -1,8 +1,14 @@
 //! The registry on Redis, shared by all brokers there.
+//!
+//! Should Redis come back without the latest changes, or without any, a broker that knows them puts them back.
 
 pub mod keyspace;
 
-use std::{collections::HashMap, sync::LazyLock, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock, Mutex},
+    time::Duration,
+};
 
 use redis::{AsyncTypedCommands, ExistenceCheck, RedisError, Script, SetExpiry, SetOptions};
 
@@ -18,10 +24,35 @@ const ACKNOWLEDGE_WITHIN: u64 = 500;
 
 static SNAPSHOT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/snapshot.lua")));
 static CHANGE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/change.lua")));
+static RESTORE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/restore.lua")));
 
 /// A registry on Redis.
 pub struct RedisRegistry {
     servers: Servers,
+    seen: Mutex<Option<Arc<Seen>>>,
+}
+
+/// The newest state that this broker has seen.
+struct Seen {
+    version: VersionParts,
+    rows: Vec<Vec<u8>>,
+}
+
+/// What a version consists of.
+#[derive(Clone, PartialEq, Eq)]
+struct VersionParts {
+    registry: String,
+    number: u64,
+    change: String,
+}
+
+impl VersionParts {
+    /// None for a registry that is empty.
+    fn of(version: &str) -> Option<Self> {
+        let mut parts = version.split('-');
+        let (registry, number, change) = (parts.next()?, parts.next()?, parts.next()?);
+        Some(Self { registry: registry.to_owned(), number: number.parse().ok()?, change: change.to_owned() })
+    }
 }
 
 impl RedisRegistry {
@@ -38,7 +69,7 @@ impl RedisRegistry {
     /// The registry on these servers.
     #[must_use]
     pub fn on(servers: Servers) -> Self {
-        Self { servers }
+        Self { servers, seen: Mutex::default() }
     }
 
     async fn call<T, F: Future<Output = Result<T, RedisError>>>(
@@ -55,14 +86,55 @@ impl RedisRegistry {
 impl RedisRegistry {
     async fn snapshot(&self, known: Option<&Version>) -> Result<Option<Snapshot>, RegistryError> {
         let known = known.map_or("", |known| known.0.as_str());
-        let mut script = SNAPSHOT.key(keyspace::META);
-        let script = &*script.key(keyspace::ENTRIES).arg(known);
-        let answer: Option<(String, Vec<Vec<u8>>)> =
-            self.call(|mut line| async move { script.invoke_async(&mut line.connection).await }).await?;
-        let Some((version, rows)) = answer else { return Ok(None) };
+        let Some((version, rows)) = self.read(known).await? else { return Ok(None) };
+        let found = VersionParts::of(&version);
+        let (version, rows) = match self.seen().filter(|seen| seen.is_lost_in(found.as_ref())) {
+            Some(seen) => {
+                self.restore(&seen).await?;
+                match self.read(known).await? {
+                    Some(answer) => answer,
+                    None => return Ok(None),
+                }
+            }
+            None => (version, rows),
+        };
+        if let Some(version) = VersionParts::of(&version) {
+            let seen = Seen { version, rows: rows.clone() };
+            *self.seen.lock().expect("no holder of this lock panics") = Some(Arc::new(seen));
+        }
         let rows: Result<Vec<Row>, _> = rows.iter().map(|row| rmp_serde::from_slice(row)).collect();
         let rows = rows.map_err(|error| foreign(&error.to_string()))?;
         Ok(Some(Snapshot::of_rows(Version(version), rows)))
+    }
+
+    async fn read(&self, known: &str) -> Result<Option<(String, Vec<Vec<u8>>)>, RegistryError> {
+        let mut script = SNAPSHOT.key(keyspace::META);
+        let script = &*script.key(keyspace::ENTRIES).arg(known);
+        self.call(|mut line| async move { script.invoke_async(&mut line.connection).await }).await
+    }
+
+    fn seen(&self) -> Option<Arc<Seen>> {
+        self.seen.lock().expect("no holder of this lock panics").clone()
+    }
+
+    async fn restore(&self, seen: &Seen) -> Result<(), RegistryError> {
+        let mut script = RESTORE.key(keyspace::META);
+        script.key(keyspace::ENTRIES);
+        let VersionParts { registry, number, change } = &seen.version;
+        script.arg(registry).arg(number).arg(change);
+        for row in &seen.rows {
+            script.arg(row.as_slice());
+        }
+        let script = &script;
+        let restored: bool =
+            self.call(|mut line| async move { script.invoke_async(&mut line.connection).await }).await?;
+        if restored {
+            tracing::warn!(
+                number,
+                "put back the registry of keys and pools: Redis had lost what was changed"
+            );
+        }
+        Ok(())
     }
 
     async fn change(&self, change: &Change, who: &Who) -> Result<Changed, RegistryError> {
@@ -72,19 +144,26 @@ impl RedisRegistry {
         script.key(keyspace::ENTRIES).key(keyspace::AUDIT);
         script.arg(change.decided_at.as_ref().map_or("", |version| version.0.as_str()));
         script.arg(format!("{:016x}", rand::random::<u64>())).arg(edits);
-        script.arg(MOST_RECORDS).arg(KEEP_RECORDS);
+        let known = self.seen().map(|seen| seen.version.registry.clone());
+        let identity = known.unwrap_or_else(|| format!("{:016x}", rand::random::<u64>()));
+        script.arg(MOST_RECORDS).arg(KEEP_RECORDS).arg(identity);
         let script = &script;
-        // Replicas are given the time to have it; whether they do is not asked, as the change is made.
         let ask = |mut line: Line| async move {
             let version: Option<String> = script.invoke_async(&mut line.connection).await?;
-            if version.is_some() && line.server.replicas > 0 {
-                let mut wait = redis::cmd("WAIT");
-                wait.arg(line.server.replicas).arg(ACKNOWLEDGE_WITHIN);
-                wait.query_async::<i64>(&mut line.connection).await?;
+            let replicas = if version.is_some() { line.state().await?.replicas } else { 0 };
+            if replicas == 0 {
+                return Ok((version, replicas, replicas));
             }
-            Ok(version)
+            let mut wait = redis::cmd("WAIT");
+            wait.arg(replicas).arg(ACKNOWLEDGE_WITHIN);
+            let acknowledged = wait.query_async(&mut line.connection).await?;
+            Ok((version, acknowledged, replicas))
         };
-        let version = self.call(ask).await?;
+        let (version, acknowledged, replicas) = self.call(ask).await?;
+        if acknowledged < replicas {
+            let why = format!("{acknowledged} of {replicas} replicas of Redis have the change");
+            return Err(RegistryError::Unavailable(why));
+        }
         Ok(version.map_or(Changed::Stale, |version| Changed::Made(Version(version))))
     }
 
@@ -100,6 +179,14 @@ impl RedisRegistry {
             AuditRecord::read(id, body)
         };
         found.into_iter().map(record).collect()
+    }
+}
+
+impl Seen {
+    /// Whether a registry that stands at that version lacks what was seen.
+    fn is_lost_in(&self, found: Option<&VersionParts>) -> bool {
+        let Some(found) = found else { return true };
+        found.registry == self.version.registry && found.number < self.version.number
     }
 }
 

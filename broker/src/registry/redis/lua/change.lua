@@ -1,14 +1,14 @@
 -- Change: entries, version and audit records in one step, or nothing of it.
 --
--- KEYS: meta, entries, audit. ARGV: [1] the version it was decided by, or nothing for any, [2] the
--- identity to give a registry that does not exist, [3] edits: { writes, record } each, where a
--- write is { name, body } and an empty body removes, [4] how many records are kept, [5] for how long (milliseconds).
+-- KEYS: meta, entries, audit. ARGV: [1] the version it was decided by, or nothing for any, [2] a name for this change,
+-- [3] edits: { writes, record } each, where a write is { name, body } and an empty body removes, [4] how many records
+-- are kept, [5] for how long (milliseconds), [6] the identity to give a registry that does not exist.
 -- Returns the version, or nothing if the registry stands at another one than the change was decided by.
 -- An edit that changes nothing is not recorded. Records go by number and age; the rest is permanent.
 
-local meta = redis.call('HMGET', KEYS[1], 'id', 'version')
-local id, number = meta[1], tonumber(meta[2]) or 0
-local function version() return id and string.format('%s-%d', id, number) or '0' end
+local meta = redis.call('HMGET', KEYS[1], 'id', 'version', 'change')
+local id, number, change = meta[1], tonumber(meta[2]) or 0, meta[3]
+local function version() return id and string.format('%s-%d-%s', id, number, change) or '0' end
 if ARGV[1] ~= '' and ARGV[1] ~= version() then return false end
 
 local time = redis.call('TIME')
@@ -35,8 +35,8 @@ for _, edit in ipairs(cmsgpack.unpack(ARGV[3])) do
   end
 end
 if changed then
-  id, number = id or ARGV[2], revision
-  redis.call('HSET', KEYS[1], 'id', id, 'version', string.format('%d', number))
+  id, number, change = id or ARGV[6], revision, ARGV[2]
+  redis.call('HSET', KEYS[1], 'id', id, 'version', string.format('%d', number), 'change', change)
   redis.call('XTRIM', KEYS[3], 'MAXLEN', ARGV[4])
   redis.call('XTRIM', KEYS[3], 'MINID', string.format('%d', now - tonumber(ARGV[5])))
 end

@@ -4,8 +4,8 @@
 -- Returns nothing if the registry stands at that version; else { version, rows }, where a row is
 -- { name, revision, created, updated, body } (milliseconds by Redis' clock). Writes nothing.
 
-local meta = redis.call('HMGET', KEYS[1], 'id', 'version')
-local version = meta[1] and meta[1] .. '-' .. meta[2] or '0'
+local meta = redis.call('HMGET', KEYS[1], 'id', 'version', 'change')
+local version = meta[1] and table.concat(meta, '-') or '0'
 if version == ARGV[1] then return false end
 local flat, rows = redis.call('HGETALL', KEYS[2]), {}
 for i = 1, #flat, 2 do
