@@ -152,8 +152,13 @@ async fn open_ledger(
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
                 Err(LedgerError::Unavailable(why)) => {
+                    let of_tls = if url.trim().starts_with("rediss") {
+                        ", or --redis-ca, --redis-cert and --redis-key"
+                    } else {
+                        ""
+                    };
                     return Err(LedgerError::Unusable(format!(
-                        "Redis cannot be reached: {why}; start it, or correct --redis-url or KEYBROKER_REDIS_URL"
+                        "Redis cannot be reached: {why}; start it, or correct --redis-url or KEYBROKER_REDIS_URL{of_tls}"
                     )));
                 }
                 Err(other) => return Err(other),
