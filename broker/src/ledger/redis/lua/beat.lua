@@ -11,7 +11,12 @@ if meta[2] ~= ARGV[2] then return redis.error_reply('RUN ' .. (meta[2] or 'none'
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local seen = tonumber(meta[4]) or 0
-if seen - now <= CLOCK_STANDS then now = math.max(now, seen) end
+if seen - now > CLOCK_STANDS then
+  -- It was set back and is followed for good; else it would seem to jump once it comes near what was seen.
+  redis.call('HSET', KEYS[1], 'now', string.format('%d', now))
+else
+  now = math.max(now, seen)
+end
 
 -- As soon as a replica is there it has to acknowledge; it is let off only by those who could promote it.
 local acks, there, left = tonumber(meta[3]) or 0, tonumber(ARGV[4]), tonumber(ARGV[5])
