@@ -23,7 +23,7 @@ demo: ## Watch a fleet share keys for 75 s; REDIS=1 for two brokers on a private
 	@$(BIN)/demo $(if $(REDIS),--redis) $(ARGS)
 
 test: setup lint ## Run everything; installs what it needs
-	$(CARGO) build $(QUICK) --workspace --bins
+	$(CARGO) build $(QUICK) --workspace --all-targets
 	$(CARGO) test $(QUICK) --workspace
 	@$(MAKE) --no-print-directory test-day
 

@@ -334,7 +334,7 @@ impl ClockedBroker {
             lease: lease.to_owned(),
             shard: 0,
             amounts: Amounts { permits: 1, ..Amounts::default() },
-            ttl: 60_000,
+            ttl: 600_000,
             send_within: 0,
             only: Vec::new(),
             exclude: Vec::new(),

@@ -6,8 +6,8 @@
 use std::time::{Duration, Instant};
 
 use keybroker::ledger::{
-    AccountSpec, Acquire, AcquireState, Acquired, Amounts, Batch, CandidateSpec, Charge, Dimension, Ledger,
-    LedgerError, LimitSpec, Mode, Opened, Order, Reply, Settle, SettleState, ShardSpec, Span,
+    AccountSpec, Acquire, AcquireState, Acquired, Amounts, Batch, CandidateSpec, Charge, Dimension, Horizon,
+    Ledger, LedgerError, LimitSpec, Mode, Opened, Order, Reply, Settle, SettleState, ShardSpec, Span,
     calendar::{Calendar, wall_clock},
     redis::{RedisLedger, Scripts},
     shard::SCALE,
@@ -44,7 +44,13 @@ fn limits(a_day: Option<i64>) -> Vec<LimitSpec> {
 
 impl Broker {
     async fn start(redis: &RedisServer, scripts: Scripts, digest: &str) -> Self {
+        Self::foreseeing(redis, scripts, digest, &Horizon::default()).await
+    }
+
+    /// One that knows from its configuration what leases count in.
+    async fn foreseeing(redis: &RedisServer, scripts: Scripts, digest: &str, horizon: &Horizon) -> Self {
         let ledger = RedisLedger::new(&redis.url(), Duration::from_secs(5)).unwrap().with_scripts(scripts);
+        ledger.foresee(POOL, horizon);
         let opened = ledger.open(POOL, digest).await.unwrap();
         Self { ledger, opened, leases: std::cell::Cell::new(0) }
     }
@@ -339,4 +345,143 @@ async fn what_a_full_journal_dropped_is_waited_for() {
     let since = come_back(&mut redis);
     let (took, _) = broker.answer(since).await;
     assert!(took > WINDOW - Duration::from_secs(1), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_is_followed_for_good_without_a_batch() {
+    let redis = RedisServer::start().unwrap();
+    let broker = Broker::with_limits(&redis, Scripts::default(), None).await;
+    broker.take().await;
+    // As if the clock had been half a minute ahead until now.
+    let mut line = redis.connect().unwrap();
+    let meta = format!("kb:{{{POOL}}}:meta");
+    redis::cmd("HSET").arg(&meta).arg("now").arg(wall_clock() + 30_000).exec(&mut line).unwrap();
+    broker.beat().await;
+    let seen: i64 = redis::cmd("HGET").arg(&meta).arg("now").query(&mut line).unwrap();
+    assert!(seen <= wall_clock(), "it would seem to jump in {} ms", seen - wall_clock() - 10_000);
+    broker.take().await;
+}
+
+/// A lease of a broker that has died, and one that was never asked for any: how long that one holds leases back.
+async fn only_an_idle_broker_is_left(horizon: &Horizon) -> Duration {
+    let mut redis = RedisServer::start().unwrap();
+    let dead = Broker::with_limits(&redis, Scripts::default(), None).await;
+    let idle = Broker::foreseeing(&redis, Scripts::default(), "digest", horizon).await;
+    idle.beat().await;
+    for _ in 0..LIMIT {
+        dead.take().await;
+    }
+    drop(dead);
+    let since = come_back(&mut redis);
+    loop {
+        // What names no shard is refused by a ledger that holds back, and else finds none.
+        match idle.ask().await {
+            Ok(_) => return since.elapsed(),
+            Err(LedgerError::Unavailable(_) | LedgerError::Holding { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+        assert!(since.elapsed() < PATIENCE);
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_was_never_asked_knows_from_its_configuration_how_long_to_wait() {
+    let horizon = Horizon { limits: limits(None), ..Horizon::default() };
+    let waits = only_an_idle_broker_is_left(&horizon).await;
+    assert!((WINDOW..WINDOW + REMEMBERED).contains(&waits), "{waits:?}");
+    let took = only_an_idle_broker_is_left(&Horizon::default()).await;
+    assert!(took < WINDOW, "without the configuration it is caught: {took:?}");
+}
+
+/// A snapshot of when all brokers had left in order, and a day that was spent since.
+async fn go_back_to_when_all_had_left(scripts: Scripts) -> Result<AcquireState, LedgerError> {
+    let mut redis = RedisServer::start().unwrap();
+    let left = Broker::with_limits(&redis, scripts.clone(), Some(LIMIT as i64)).await;
+    left.beat().await;
+    left.ledger.leave().await.unwrap();
+    drop(left);
+    save(&redis);
+    let dead = Broker::with_limits(&redis, scripts.clone(), Some(LIMIT as i64)).await;
+    for _ in 0..LIMIT {
+        dead.take().await;
+    }
+    let broker = Broker::with_limits(&redis, scripts, Some(LIMIT as i64)).await;
+    broker.beat().await;
+    drop(dead);
+    let since = come_back(&mut redis);
+    loop {
+        let answer = broker.ask().await.map(|(_, answer)| answer.0);
+        if answer.is_ok() || since.elapsed() > WINDOW + REMEMBERED {
+            return answer;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_of_when_all_brokers_had_left_is_not_taken_for_the_latest_state() {
+    let answer = go_back_to_when_all_had_left(Scripts::default()).await;
+    let Err(LedgerError::Holding { why, retry_after }) = answer else { panic!("{answer:?}") };
+    assert!(retry_after < Duration::from_secs(15 * 60) || why.contains("accept-loss"), "{why}");
+    let closed = Scripts::default().changed("meta[4] and last_seen <= kept_until", "meta[4]");
+    let answer = go_back_to_when_all_had_left(closed).await;
+    assert!(matches!(answer, Ok(AcquireState::Granted)), "it is caught: {answer:?}");
+}
+
+/// A snapshot from before a broker was replaced in order, with what that one had granted since lost.
+async fn go_back_to_before_a_deploy(scripts: Scripts) -> Result<AcquireState, LedgerError> {
+    let mut redis = RedisServer::start().unwrap();
+    let old = Broker::with_limits(&redis, scripts.clone(), Some(LIMIT as i64)).await;
+    old.beat().await;
+    save(&redis);
+    for _ in 0..LIMIT {
+        old.take().await;
+    }
+    let new = Broker::with_limits(&redis, scripts, Some(LIMIT as i64)).await;
+    new.beat().await;
+    old.ledger.leave().await.unwrap();
+    drop(old);
+    new.beat().await;
+    let since = come_back(&mut redis);
+    loop {
+        let answer = new.ask().await.map(|(_, answer)| answer.0);
+        if answer.is_ok() || since.elapsed() > WINDOW + REMEMBERED {
+            return answer;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+#[tokio::test]
+async fn a_day_of_which_a_replaced_broker_knew_is_waited_for() {
+    let answer = go_back_to_before_a_deploy(Scripts::default()).await;
+    assert!(matches!(answer, Err(LedgerError::Holding { .. })), "{answer:?}");
+    let minutes = "local ends = math.max(since + trailing, calendar)";
+    let answer =
+        go_back_to_before_a_deploy(Scripts::default().changed(minutes, "local ends = since + trailing"))
+            .await;
+    assert!(matches!(answer, Ok(AcquireState::Granted)), "it is caught: {answer:?}");
+}
+
+#[tokio::test]
+async fn a_reload_on_an_emptied_redis_makes_no_other_ledger() {
+    let mut redis = RedisServer::start().unwrap();
+    let broker = Broker::with_limits(&redis, Scripts::default(), None).await;
+    broker.beat().await;
+    for _ in 0..LIMIT {
+        broker.take().await;
+    }
+    let since = come_back(&mut redis);
+    let opened = loop {
+        match broker.ledger.open(POOL, "second").await {
+            Ok(opened) => break opened,
+            Err(error) => assert!(since.elapsed() < PATIENCE, "{error}"),
+        }
+    };
+    assert_eq!(opened.ledger_id, broker.opened.ledger_id);
+    assert_eq!(opened.generation, broker.opened.generation + 1);
+    let (took, answer) = broker.answer(since).await;
+    assert_eq!(answer.0, AcquireState::Refused, "{answer:?}");
+    assert!(took < REMEMBERED, "{took:?}");
 }

@@ -65,3 +65,15 @@ impl Batch {
         (!settles.is_empty()).then_some(Self { settles, ..back })
     }
 }
+
+/// Where an item stands in a list that operations name it by; it is added if it does not stand there.
+pub(crate) fn place_of<B: ?Sized + ToOwned<Owned = T>, T>(
+    list: &mut Vec<T>,
+    item: &B,
+    same: impl Fn(&T, &B) -> bool,
+) -> usize {
+    list.iter().position(|known| same(known, item)).unwrap_or_else(|| {
+        list.push(item.to_owned());
+        list.len() - 1
+    })
+}

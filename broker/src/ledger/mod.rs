@@ -4,7 +4,7 @@
 //! [`kernel`] (plain Rust, made durable by [`embedded`]) and [`redis`] (Lua scripts).
 
 pub mod account;
-mod batch;
+pub(crate) mod batch;
 pub mod calendar;
 pub mod embedded;
 pub mod kernel;
@@ -30,6 +30,10 @@ pub trait Ledger: Send + Sync + 'static {
     /// Makes sure that the pool's ledger exists and that `digest` is its current catalogue.
     fn open<'a>(&'a self, pool: &'a str, digest: &'a str) -> LedgerFuture<'a, Opened>;
 
+    /// Says what leases of a pool may count in, before it is opened: for so long a ledger that lost what was counted, or
+    /// whose clock jumped, holds leases back.
+    fn foresee(&self, _pool: &str, _horizon: &Horizon) {}
+
     /// Writes the candidates of one quota model and the limits of their accounts. Counts stay.
     fn apply<'a>(&'a self, pool: &'a str, ledger_id: &'a str, spec: &'a ShardSpec) -> LedgerFuture<'a, ()>;
 
@@ -49,7 +53,8 @@ pub trait Ledger: Send + Sync + 'static {
     /// Whether the ledger answers, for the readiness probe.
     fn ping(&self) -> LedgerFuture<'_, ()>;
 
-    /// Says that days and months whose counts are lost are not waited for any more; whether anything waits.
+    /// Says that neither days and months whose counts are lost, nor replicas that are gone, are waited for any more;
+    /// whether anything waited.
     fn accept_loss<'a>(&'a self, _pool: &'a str) -> LedgerFuture<'a, bool> {
         Box::pin(async { Ok(false) })
     }

@@ -23,16 +23,24 @@ pub(super) struct ClockWatch {
     /// How long that takes.
     pub(super) windows: Windows,
     steadiness: Steadiness,
-    // By how many milliseconds the clock jumped, and until when leases are held back.
-    jumped: Option<(i64, Instant)>,
+    jumped: Option<Jump>,
+}
+
+/// A jump ahead, or several while leases were held back.
+#[derive(Debug, Clone, Copy)]
+struct Jump {
+    // By how many milliseconds, and what the clock showed then.
+    by: i64,
+    now: Millis,
+    at: Instant,
 }
 
 impl ClockWatch {
     /// Takes in that the clock showed `now` at some time between `asked` and `answered`.
     pub(super) fn observe(&mut self, pool: &str, now: Millis, asked: Instant, answered: Instant) {
         let Some(by) = self.steadiness.observe(now, asked, answered) else { return };
-        let until = answered + self.until_true_end(by, now);
-        self.jumped = Some((by, self.jumped.map_or(until, |(_, before)| before.max(until))));
+        let before = self.jumped.filter(|jump| self.until(jump) > answered).map_or(0, |jump| jump.by);
+        self.jumped = Some(Jump { by: by + before, now, at: answered });
         tracing::error!(
             pool,
             milliseconds = by,
@@ -42,8 +50,8 @@ impl ClockWatch {
 
     /// An error if a batch asks for leases while they are held back. Reports are taken all the time.
     pub(super) fn admit(&self, batch: &Batch) -> Result<(), LedgerError> {
-        let Some((by, until)) = self.jumped.filter(|_| !batch.acquires.is_empty()) else { return Ok(()) };
-        let left = until.saturating_duration_since(Instant::now());
+        let Some(jump) = self.jumped.filter(|_| !batch.acquires.is_empty()) else { return Ok(()) };
+        let (by, left) = (jump.by, self.until(&jump).saturating_duration_since(Instant::now()));
         if left.is_zero() {
             return Ok(());
         }
@@ -51,14 +59,14 @@ impl ClockWatch {
         Err(LedgerError::Holding { why, retry_after: left })
     }
 
-    /// How long it takes until what was counted before a jump of the clock has truly ended.
-    fn until_true_end(&self, by: i64, now: Millis) -> Duration {
-        let before = now - by;
-        let calendar = self.windows.calendar(before, &Calendar::around(before));
-        // A day that only the jump ended goes on.
-        let calendar = if calendar <= now { calendar - before } else { 0 };
-        let longest = self.windows.trailing().max(calendar) + CLOCK_MARGIN;
-        Duration::from_millis(longest.max(0).unsigned_abs())
+    /// When all that was counted before a jump has truly ended, in windows that may have become known since.
+    fn until(&self, jump: &Jump) -> Instant {
+        let before = jump.now - jump.by;
+        let ends = self.windows.calendar_ends(before, &Calendar::around(before));
+        // A day or a month that only the jump ended goes on.
+        let calendar = ends.into_iter().filter(|end| *end <= jump.now).map(|end| end - before).max();
+        let longest = self.windows.trailing().max(calendar.unwrap_or(0)) + CLOCK_MARGIN;
+        jump.at + Duration::from_millis(longest.max(0).unsigned_abs())
     }
 }
 
@@ -121,6 +129,7 @@ fn micros(duration: Duration) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::{Acquire, Amounts, Dimension, Horizon, LimitSpec, Span};
 
     const START: Millis = 1_700_000_000_000;
 
@@ -178,5 +187,59 @@ mod tests {
         let mut nudged = Scene::new();
         // 0.05 % is what time servers correct a clock by.
         assert!((0..1_000).all(|_| nudged.look(2_000, 2_001, 0).is_none()));
+    }
+
+    fn jumped(by: i64, limits: &[Span], known_later: bool) -> Result<(), LedgerError> {
+        let mut watch = ClockWatch::default();
+        let limits = limits.iter().map(|span| LimitSpec(Dimension::Requests, *span, 10)).collect();
+        let horizon = Horizon { limits, ..Horizon::default() };
+        if !known_later {
+            watch.windows.foresee(&horizon);
+        }
+        // An hour before midnight in Los Angeles, in the middle of a month.
+        let now = 1_700_000_000_000 + 8 * 3_600_000 + 2_800_000;
+        let start = Instant::now();
+        watch.observe("pool", now, start, start);
+        watch.observe("pool", now + by, start, start);
+        watch.windows.foresee(&horizon);
+        let mut batch = Batch::empty("", 0, &Calendar::around(now));
+        assert!(watch.admit(&batch).is_ok(), "reports are taken");
+        batch.acquires.push(Acquire {
+            lease: String::new(),
+            shard: 0,
+            amounts: Amounts::default(),
+            ttl: 1,
+            send_within: 0,
+            only: Vec::new(),
+            exclude: Vec::new(),
+            common: Vec::new(),
+            usage: String::new(),
+            note: String::new(),
+        });
+        watch.admit(&batch)
+    }
+
+    fn waits(answer: &Result<(), LedgerError>) -> u64 {
+        match answer {
+            Err(LedgerError::Holding { retry_after, .. }) => retry_after.as_secs(),
+            _ => 0,
+        }
+    }
+
+    #[test]
+    fn a_jump_is_waited_out_in_windows_that_become_known_after_it() {
+        let minute = [Span::Trailing(60_000)];
+        assert_eq!(waits(&jumped(120_000, &minute, false)), 61);
+        assert_eq!(waits(&jumped(120_000, &minute, true)), 61);
+        assert_eq!(waits(&jumped(15, &minute, false)), 0, "within the tolerance");
+    }
+
+    #[test]
+    fn a_day_that_a_jump_ended_is_waited_for_whatever_else_is_limited() {
+        let hours = 3 * 3_600_000;
+        let day = waits(&jumped(hours, &[Span::Day], false));
+        assert!(day > 120, "{day}");
+        assert_eq!(waits(&jumped(hours, &[Span::Day, Span::Month], false)), day);
+        assert_eq!(waits(&jumped(hours, &[Span::Month], false)), 0, "the month goes on");
     }
 }

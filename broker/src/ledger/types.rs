@@ -187,6 +187,17 @@ pub struct ShardSpec {
     pub order: Order,
 }
 
+/// What a pool's leases may count in, before the first is asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Horizon {
+    /// All limits that its accounts may have.
+    pub limits: Vec<LimitSpec>,
+    /// Within what time of a grant requests are sent at most, in milliseconds.
+    pub send_within: i64,
+    /// How long leases live unless they say more, in milliseconds.
+    pub ttl: i64,
+}
+
 /// The answer to `open`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opened {

@@ -1,9 +1,9 @@
 //! How long what was counted goes on counting.
 
-use super::{Batch, FOREVER, LimitSpec, Millis, ShardSpec, Span, UNLIMITED, calendar::Calendar};
+use super::{Batch, FOREVER, Horizon, LimitSpec, Millis, ShardSpec, Span, UNLIMITED, calendar::Calendar};
 
 /// How long a pool's windows last: what a recovery has to wait for that cannot be told what was lost.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Windows {
     longest_trailing: i64,
     has_day: bool,
@@ -25,15 +25,24 @@ impl Windows {
         }
     }
 
+    /// Takes in what a pool's leases may count in.
+    pub(super) fn foresee(&mut self, horizon: &Horizon) {
+        horizon.limits.iter().for_each(|limit| self.learn(limit));
+        self.longest_send_within = self.longest_send_within.max(horizon.send_within);
+        self.longest_ttl = self.longest_ttl.max(horizon.ttl);
+    }
+
     /// Takes in the limits of a shard.
     pub(super) fn learn_shard(&mut self, spec: &ShardSpec) {
         spec.accounts.iter().flat_map(|account| &account.limits).for_each(|limit| self.learn(limit));
     }
 
-    /// Takes in the limits that a batch brings, and how long its leases last.
+    /// Takes in the limits that a batch brings, those that Google named among them, and how long its leases last.
     pub(super) fn learn_batch(&mut self, batch: &Batch) {
         let limits = batch.commons.iter().flat_map(|common| &common.limits);
         limits.for_each(|limit| self.learn(limit));
+        let learned = batch.settles.iter().flat_map(|settle| &settle.learned);
+        learned.for_each(|limit| self.learn(limit));
         for op in &batch.acquires {
             self.longest_send_within = self.longest_send_within.max(op.send_within);
             self.longest_ttl = self.longest_ttl.max(op.ttl);
@@ -49,9 +58,14 @@ impl Windows {
 
     /// When the days and months end in which leases of before `now` count; 0 if none count by them.
     pub(super) fn calendar(&self, now: Millis, calendar: &Calendar) -> Millis {
+        self.calendar_ends(now, calendar).into_iter().max().unwrap_or(0)
+    }
+
+    /// The same of the day and of the month.
+    pub(super) fn calendar_ends(&self, now: Millis, calendar: &Calendar) -> [Millis; 2] {
         let day = if self.has_day { calendar.day_end(now + self.longest_send_within) } else { 0 };
         let month = if self.has_month { calendar.month_end(now + self.longest_send_within) } else { 0 };
-        day.max(month)
+        [day, month]
     }
 
     /// The earliest instant whose leases count by days and months at `now`; [`FOREVER`] if none do.

@@ -227,7 +227,8 @@ const ACCEPT_LOSS_HELP: &str = "\
 After Redis came back without counts that no broker remembers, nothing is leased until the days and
 months have ended in which they would count. With this, what was used before counts as nothing:
 Google may refuse requests, and a budget may be exceeded, by as much as was used before. Windows of
-minutes are waited for all the same. It fails if the pool waits for nothing.";
+minutes are waited for all the same. Replicas that are gone for good are not waited for any more
+either, where no Sentinel and no cluster says that they are. It fails if the pool waits for nothing.";
 
 /// A tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

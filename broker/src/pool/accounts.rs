@@ -5,10 +5,12 @@ use std::{collections::HashSet, time::Duration};
 use keybroker_proto::v1::Tier as WireTier;
 
 use crate::{
-    catalogue::{self, Dimension, LearnLimits, Limit, Plan, PlanMode, Pool, Project, Strategy, Tier, Window},
+    catalogue::{
+        self, Dimension, LearnLimits, Limit, LimitRule, Plan, PlanMode, Pool, Project, Strategy, Tier, Window,
+    },
     ledger::{
-        self, AccountSpec, CandidateSpec, CommonSpec, LimitSpec, Mode, Order, ShardSpec, Span, UNLIMITED,
-        shard::SCALE,
+        self, AccountSpec, CandidateSpec, CommonSpec, Horizon, LimitSpec, Mode, Order, ShardSpec, Span,
+        UNLIMITED, shard::SCALE, steady::CLOCK_MARGIN,
     },
 };
 
@@ -200,6 +202,27 @@ pub fn commons(pool: &Pool, quota_model: &str, generation: i64) -> Vec<CommonSpe
     let totals = pool.model_totals_for(quota_model);
     specs.push(common(AccountOf::Model(quota_model), &totals, generation));
     specs
+}
+
+/// All that leases of a pool may count in.
+pub fn horizon<'a>(pool: &Pool, plans: impl Iterator<Item = &'a Plan>) -> Horizon {
+    let rules = |rules: &[LimitRule]| rules.iter().flat_map(|rule| rule.limits.clone()).collect::<Vec<_>>();
+    let mut limits = [rules(&pool.limits), rules(&pool.model_totals), pool.totals.clone()].concat();
+    limits.extend(pool.tier_limits.iter().flat_map(|(_, rule)| rule.limits.clone()));
+    limits.extend(pool.billing_accounts.iter().flat_map(|account| account.totals.clone()));
+    for project in &pool.projects {
+        limits.extend(rules(&project.limits).into_iter().chain(project.totals.clone()));
+        for key in &project.keys {
+            limits.extend(rules(&key.limits).into_iter().chain(key.totals.clone()));
+        }
+    }
+    limits.extend(plans.flat_map(|plan| plan.limits.clone()));
+    let millis = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+    Horizon {
+        limits: limits.iter().map(limit_spec).collect(),
+        send_within: millis(pool.send_within) + CLOCK_MARGIN,
+        ttl: millis(pool.lease_ttl),
+    }
 }
 
 /// The account of a consumer; none if its plan limits nothing.

@@ -19,6 +19,7 @@ use super::backlog::{Backlog, LARGEST_BATCH};
 use crate::ledger::{
     Acquire, AcquireState, Acquired, Batch, CommonSpec, Edit, Ledger, LedgerError, Millis, Renew, Renewed,
     Reply, Settle, Settled,
+    batch::place_of,
     calendar::{Calendar, wall_clock},
 };
 
@@ -276,12 +277,12 @@ fn gather(ledger_id: &str, calendar: &Calendar, jobs: impl Iterator<Item = Job>)
     for job in jobs {
         match job {
             Job::Settle(shard, op, answer) => {
-                let shard = index(&mut batch.shards, &shard);
+                let shard = shard_index(&mut batch, &shard);
                 batch.settles.push(Settle { shard, ..op });
                 answers.settles.push(answer);
             }
             Job::Renew(shard, op, answer) => {
-                let shard = index(&mut batch.shards, &shard);
+                let shard = shard_index(&mut batch, &shard);
                 batch.renews.push(Renew { shard, ..op });
                 answers.renews.push(answer);
             }
@@ -291,8 +292,11 @@ fn gather(ledger_id: &str, calendar: &Calendar, jobs: impl Iterator<Item = Job>)
             }
             Job::Acquire(ask) => {
                 let Ask { shard, op, commons: brought, deadline, answer, .. } = *ask;
-                let shard = index(&mut batch.shards, &shard);
-                let common = brought.into_iter().map(|common| common_index(&mut commons, common)).collect();
+                let shard = shard_index(&mut batch, &shard);
+                let same = |known: &Arc<CommonSpec>, common: &Arc<CommonSpec>| {
+                    Arc::ptr_eq(known, common) || known == common
+                };
+                let common = brought.iter().map(|common| place_of(&mut commons, common, same)).collect();
                 batch.acquires.push(Acquire { shard, common, ..op });
                 answers.acquires.push((answer, deadline));
             }
@@ -302,18 +306,8 @@ fn gather(ledger_id: &str, calendar: &Calendar, jobs: impl Iterator<Item = Job>)
     (batch, answers)
 }
 
-fn index(shards: &mut Vec<String>, shard: &str) -> usize {
-    shards.iter().position(|known| known == shard).unwrap_or_else(|| {
-        shards.push(shard.to_owned());
-        shards.len() - 1
-    })
-}
-
-fn common_index(commons: &mut Vec<Arc<CommonSpec>>, common: Arc<CommonSpec>) -> usize {
-    commons.iter().position(|known| Arc::ptr_eq(known, &common) || *known == common).unwrap_or_else(|| {
-        commons.push(common);
-        commons.len() - 1
-    })
+fn shard_index(batch: &mut Batch, shard: &str) -> usize {
+    place_of(&mut batch.shards, shard, |known, shard| known == shard)
 }
 
 /// Hands the answers out. A lease whose caller is gone by now, or listens no longer, never left the broker:

@@ -35,7 +35,7 @@ use crate::{
     },
     secret::Secret,
 };
-use accounts::{keys_behind, shard_name, shard_spec};
+use accounts::{horizon, keys_behind, shard_name, shard_spec};
 use ask::{Denied, Request};
 use capacity::{Capacity, EarlyReturns};
 use committer::{CommitError, Committer};
@@ -167,6 +167,7 @@ impl Pool {
         queues: Arc<Queues>,
     ) -> Result<Self, LedgerError> {
         let Surroundings { ledger, names, events, turns } = surroundings;
+        ledger.foresee(&config.name, &horizon(&config, catalogue.plans.values()));
         let opened = ledger.open(&config.name, digest).await?;
         let committer = Committer::start(ledger.clone(), config.name.clone(), opened.ledger_id.clone());
         let with_key = |project: &Project| -> Vec<_> {

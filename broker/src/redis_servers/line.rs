@@ -25,6 +25,8 @@ pub struct ServerState {
     pub run: String,
     /// Replicas that receive all writes.
     pub replicas: i64,
+    /// Whether it writes an append-only file.
+    pub appends: bool,
     /// Since when the process runs.
     pub uptime: Duration,
     /// Its version.
@@ -44,7 +46,7 @@ impl Line {
 /// Asks a server what it is.
 pub(super) async fn state(connection: &mut MultiplexedConnection) -> Result<ServerState, RedisError> {
     let mut info = String::new();
-    for section in ["server", "replication"] {
+    for section in ["server", "replication", "persistence"] {
         let part: String = redis::cmd("INFO").arg(section).query_async(connection).await?;
         info.push_str(&part);
         info.push('\n');
@@ -67,6 +69,7 @@ fn read(info: &str) -> Result<ServerState, RedisError> {
     };
     Ok(ServerState {
         run: format!("{}:{}", field("run_id"), field("master_replid")),
+        appends: field("aof_enabled") == "1",
         replicas: i64::try_from(info.lines().filter(online).count()).unwrap_or(i64::MAX),
 
         uptime: Duration::from_secs(field("uptime_in_seconds").parse().unwrap_or(0)),
@@ -89,7 +92,7 @@ mod tests {
     #[test]
     fn what_a_primary_says_is_read() {
         let state = read(INFO).unwrap();
-        assert_eq!((state.run.as_str(), state.replicas), ("aa:bb", 1));
+        assert_eq!((state.run.as_str(), state.replicas, state.appends), ("aa:bb", 1, true));
         assert_eq!((state.version.as_str(), state.uptime.as_secs()), ("7.0.15", 12));
     }
 

@@ -16,7 +16,8 @@ use rows::{CandidateRow, PoolRow};
 use store::{Store, StoredPool};
 
 use super::{
-    Batch, Inspection, Ledger, LedgerError, LedgerFuture, Millis, Opened, Reply, ShardSpec, UsageRow,
+    Batch, Horizon, Inspection, Ledger, LedgerError, LedgerFuture, Millis, Opened, Reply, ShardSpec,
+    UsageRow,
     calendar::wall_clock,
     kernel::{Changes, Kernel},
     steady::ClockWatch,
@@ -34,6 +35,8 @@ pub struct EmbeddedLedger {
 struct State {
     store: Store,
     pools: BTreeMap<String, PoolState>,
+    // Of pools that are not opened yet.
+    foreseen: BTreeMap<String, Horizon>,
     checkpoint_every: Duration,
     checkpoint_at: Instant,
     // Set when a commit failed: memory is then ahead of the file, and nothing may be handed out.
@@ -68,6 +71,7 @@ impl EmbeddedLedger {
         let state = State {
             store,
             pools: stored.into_iter().map(restored).collect(),
+            foreseen: BTreeMap::new(),
             checkpoint_every,
             checkpoint_at: Instant::now() + checkpoint_every,
             broken: None,
@@ -144,6 +148,9 @@ impl State {
             unfolded: Changes::default(),
             clock: ClockWatch::default(),
         });
+        if let Some(horizon) = self.foreseen.remove(name) {
+            pool.clock.windows.foresee(&horizon);
+        }
         if pool.row.digest != digest {
             pool.row.digest = digest.to_owned();
             pool.row.generation += 1;
@@ -230,6 +237,14 @@ impl State {
 impl Ledger for EmbeddedLedger {
     fn open<'a>(&'a self, pool: &'a str, digest: &'a str) -> LedgerFuture<'a, Opened> {
         Box::pin(async move { self.with_state(|state| state.open(pool, digest)) })
+    }
+
+    fn foresee(&self, pool: &str, horizon: &Horizon) {
+        // A ledger that panicked is not opened any more either.
+        let _ = self.with_state(|state| {
+            state.foreseen.insert(pool.to_owned(), horizon.clone());
+            Ok(())
+        });
     }
 
     fn apply<'a>(&'a self, pool: &'a str, ledger_id: &'a str, spec: &'a ShardSpec) -> LedgerFuture<'a, ()> {

@@ -7,9 +7,6 @@ use serde_json::Value;
 use super::{Shared, decode, keyspace};
 use crate::ledger::{LedgerError, Millis};
 
-/// How many rows one step of the scan looks at: it bounds how long Redis is busy with it.
-const STEP: usize = 1000;
-
 /// Of a lease's row, the candidate and when it expires; nothing if it is settled. The row is the one
 /// of `lua/lease.lua`, and this is the only place outside of the scripts that reads it.
 fn held_until(row: &[u8]) -> Result<Option<(String, Millis)>, LedgerError> {
@@ -37,24 +34,13 @@ impl Shared {
         let now = (seconds * 1000 + micros / 1000).max(seen.unwrap_or(0));
         // A scan may meet a lease twice while the hash grows.
         let mut held = HashSet::new();
-        let mut cursor = 0_u64;
-        loop {
-            let (next, rows): (u64, Vec<(String, Vec<u8>)>) = self
-                .call(leases, |mut line| async move {
-                    let mut scan = redis::cmd("HSCAN");
-                    scan.arg(leases).arg(cursor).arg("COUNT").arg(STEP);
-                    scan.query_async(&mut line.connection).await
-                })
-                .await?;
-            for (lease, row) in rows {
-                if held_until(&row)?.is_some_and(|(candidate, until)| candidate == key_id && until > now) {
-                    held.insert(lease);
-                }
+        self.scan(leases, |lease, row| {
+            if held_until(&row)?.is_some_and(|(candidate, until)| candidate == key_id && until > now) {
+                held.insert(lease);
             }
-            cursor = next;
-            if cursor == 0 {
-                return Ok(held.len());
-            }
-        }
+            Ok(())
+        })
+        .await?;
+        Ok(held.len())
     }
 }

@@ -7,7 +7,9 @@ use std::{
 
 use serde::Serialize;
 
-use crate::ledger::{Acquire, AcquireState, Acquired, Batch, CommonSpec, Millis, Renew, Reply, Settle};
+use crate::ledger::{
+    Acquire, AcquireState, Acquired, Batch, CommonSpec, Millis, Renew, Reply, Settle, batch::place_of,
+};
 
 /// How many operations are remembered for a pool. Lost is at most what a server had not written when it died,
 /// which is a second or two.
@@ -112,7 +114,7 @@ impl Piece {
     fn of(entries: &[&Entry]) -> Self {
         let mut piece = Self::default();
         for entry in entries {
-            let shard = index(&mut piece.shards, entry.shard.as_ref(), |known, shard| known == shard);
+            let shard = place_of(&mut piece.shards, entry.shard.as_ref(), |known, shard| known == shard);
             match &entry.done {
                 Done::Settled(op) => piece.settles.push(Settle { shard, ..op.clone() }),
                 Done::Renewed { lease, expires_at } => {
@@ -120,7 +122,7 @@ impl Piece {
                 }
                 Done::Granted { op, commons, candidate, expires_at, over } => {
                     let common = op.common.iter().filter_map(|&common| commons.get(common));
-                    let common = common.map(|common| index(&mut piece.commons, common, |a, b| a == b));
+                    let common = common.map(|common| place_of(&mut piece.commons, common, |a, b| a == b));
                     let op = Acquire { shard, common: common.collect(), ..op.clone() };
                     piece.grants.push(Granted(op, candidate.clone(), entry.at, *expires_at, *over));
                 }
@@ -128,15 +130,4 @@ impl Piece {
         }
         piece
     }
-}
-
-fn index<B: ?Sized + ToOwned<Owned = T>, T>(
-    list: &mut Vec<T>,
-    item: &B,
-    same: impl Fn(&T, &B) -> bool,
-) -> usize {
-    list.iter().position(|known| same(known, item)).unwrap_or_else(|| {
-        list.push(item.to_owned());
-        list.len() - 1
-    })
 }

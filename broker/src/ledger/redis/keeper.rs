@@ -53,11 +53,15 @@ impl Shared {
     /// Begins to watch over a pool's ledger, if that was not begun before.
     pub(super) fn watch_over(self: &Arc<Self>, pool: &str, catalogue: Catalogue, made: bool) {
         let mut pools = self.pools.lock().expect("no holder of this lock panics");
+        let horizon =
+            self.foreseen.lock().expect("no holder of this lock panics").remove(pool).unwrap_or_default();
         if let Some(watched) = pools.get(pool) {
             watched.opened(catalogue);
+            watched.foresee(&horizon);
             return;
         }
         let watched = Arc::new(Watched::new(pool, catalogue, made));
+        watched.foresee(&horizon);
         let task = tokio::spawn(keep(Arc::downgrade(self), Arc::downgrade(&watched)));
         *watched.task.lock().expect("no holder of this lock panics") = Some(task.abort_handle());
         pools.insert(pool.to_owned(), watched);
@@ -82,11 +86,14 @@ impl Shared {
         Ok(())
     }
 
-    /// Lets a recovery go on without waiting for days and months; whether there is one.
+    /// Waits no more for days and months whose counts are lost, nor for replicas that are gone; whether it did.
     pub(super) async fn accept_loss(&self, pool: &str) -> Result<bool, LedgerError> {
-        let keys = &keyspace::recovery_keys(pool)[2..];
-        let accepted: i64 = self.run(&script::ACCEPT, keys, &[]).await?;
-        Ok(accepted == 1)
+        let keys = &keyspace::recovery_keys(pool);
+        let ask = |mut line: Line| async move {
+            let replicas = line.state().await?.replicas.to_string();
+            script::ACCEPT.run::<i64>(&mut line.connection, keys, &[replicas.as_bytes()]).await
+        };
+        Ok(self.call(&keys[0], ask).await? == 1)
     }
 
     /// Says that this broker is there, and takes in how the ledger stands.
@@ -149,6 +156,7 @@ impl Shared {
 
     /// Takes part in the recovery of a pool's ledger until it is blessed.
     async fn recover_ledger(&self, watched: &Watched) -> Result<(), LedgerError> {
+        self.check_memory(&keyspace::recovery_keys(&watched.pool)[0]).await?;
         tracing::warn!(
             pool = watched.pool,
             "Redis was restarted, or a replica was promoted: nothing is leased until what it lacks is put back"
@@ -164,14 +172,14 @@ impl Shared {
                 Recovery::Blessed => return Ok(()),
                 Recovery::Waiting { kept_until, .. } if replayed == 0 => {
                     self.put_back_shards(watched).await?;
-                    left_out |= self.put_back_leases(watched, kept_until).await? > 0;
+                    self.put_back_leases(watched, kept_until).await?;
                     replayed = 1;
                 }
                 // Reports to one broker of leases of another can be put back once those leases are.
                 Recovery::Waiting { kept_until, replayed_by_all, .. }
                     if replayed == 1 && replayed_by_all >= 1 =>
                 {
-                    left_out |= self.put_back_leases(watched, kept_until).await? > 0;
+                    left_out = self.put_back_leases(watched, kept_until).await? > 0;
                     replayed = 2;
                 }
                 Recovery::Waiting { until, .. } => {
@@ -195,6 +203,7 @@ impl Shared {
         let memory = &watched.memory(&Calendar::around(wall_clock()));
         let ask = |mut line: Line| async move {
             let server = line.state().await?;
+            let in_being = self.servers.replicas_in_being(&line).await.unwrap_or(0);
             let mut arguments = vec![
                 memory.catalogue.ledger_id.clone(),
                 line.server.run.clone(),
@@ -207,9 +216,10 @@ impl Shared {
                 memory.trailing.to_string(),
                 memory.calendar.to_string(),
                 memory.calendar_from.to_string(),
-                server.replicas.to_string(),
+                server.replicas.max(in_being).to_string(),
                 memory.catalogue.digest.clone(),
                 memory.catalogue.generation.to_string(),
+                i32::from(server.appends).to_string(),
             ];
             for (broker, heard) in &memory.brokers {
                 arguments.extend([broker.clone(), heard.to_string()]);

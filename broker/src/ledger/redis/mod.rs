@@ -27,8 +27,8 @@ use serde::{Serialize, de::DeserializeOwned};
 pub use self::durability::Durability;
 use self::watched::{Catalogue, Watched};
 use super::{
-    Batch, CandidateSpec, Inspection, Ledger, LedgerError, LedgerFuture, Millis, Opened, Reply, ShardSpec,
-    UsageRow, shard::CLASSES,
+    Batch, CandidateSpec, Horizon, Inspection, Ledger, LedgerError, LedgerFuture, Millis, Opened, Reply,
+    ShardSpec, UsageRow, shard::CLASSES,
 };
 use crate::redis_servers::{CallError, Line, Servers, Target, TlsFiles};
 
@@ -36,8 +36,12 @@ use crate::redis_servers::{CallError, Line, Servers, Target, TlsFiles};
 pub const OLDEST_VERSION: (u32, u32) = (6, 2);
 /// How many candidates or accounts one call applies.
 const PIECE: usize = 500;
+/// How many rows one step of a scan looks at: it bounds how long Redis is busy with it.
+const SCAN_STEP: usize = 1000;
 /// A broker whose last beat is older than this when a server dies is not waited for, in milliseconds.
 const BROKER_SILENT: i64 = 5_000;
+/// What stands before the name of a broker that ended in order.
+const HAS_LEFT: &str = "left-";
 /// How long a recovery takes at least, so that every broker can come, in milliseconds.
 const RECOVERY_GRACE: i64 = 2_000;
 /// A server that comes back without so much of the latest, in milliseconds, came back with old data.
@@ -58,6 +62,8 @@ struct Shared {
     // The name of this broker among those of the ledger.
     broker: String,
     pools: Mutex<HashMap<String, Arc<Watched>>>,
+    // Of pools, what is taken in as they are opened.
+    foreseen: Mutex<HashMap<String, Horizon>>,
 }
 
 impl RedisLedger {
@@ -83,6 +89,7 @@ impl RedisLedger {
             durability,
             broker: format!("{:016x}", rand::random::<u64>()),
             pools: Mutex::default(),
+            foreseen: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -113,11 +120,21 @@ impl RedisLedger {
             let text = format!("Redis is version {version}; keybroker needs {major}.{minor} or newer");
             return Err(LedgerError::Unusable(text));
         }
-        // A count that Redis drops to make room is quota that is spent twice.
+        self.shared.check_memory(PROBE_KEY).await
+    }
+}
+
+/// A key of no pool, by which it is found whether Redis answers at all.
+const PROBE_KEY: &str = "kb:{default}:meta";
+
+impl Shared {
+    /// Whether the server of a key keeps what is counted: a count that it drops to make room is quota that is spent
+    /// twice.
+    async fn check_memory(&self, key: &str) -> Result<(), LedgerError> {
         let ask = |mut line: Line| async move {
             redis::cmd("INFO").arg("memory").query_async::<String>(&mut line.connection).await
         };
-        let memory = self.shared.call(PROBE_KEY, ask).await?;
+        let memory = self.call(key, ask).await?;
         let policy = memory.lines().find_map(|line| line.strip_prefix("maxmemory_policy:"));
         match policy.unwrap_or_default().trim() {
             "" | "noeviction" => Ok(()),
@@ -127,12 +144,7 @@ impl RedisLedger {
             ))),
         }
     }
-}
 
-/// A key of no pool, by which it is found whether Redis answers at all.
-const PROBE_KEY: &str = "kb:{default}:meta";
-
-impl Shared {
     async fn call<T, F: Future<Output = Result<T, RedisError>>>(
         &self,
         key: &str,
@@ -153,18 +165,25 @@ impl Shared {
     }
 
     async fn open(self: &Arc<Self>, pool: &str, digest: &str) -> Result<Opened, LedgerError> {
-        let id = format!("{:016x}", rand::random::<u64>());
+        self.check_memory(&keyspace::keys(pool, [])[0]).await?;
+        let known = self.watched(pool).map(|watched| watched.catalogue());
+        let id = known.as_ref().map(|known| known.ledger_id.clone());
+        let id = id.unwrap_or_else(|| format!("{:016x}", rand::random::<u64>()));
+        // A ledger that is known and not there is made anew by a recovery, which blesses it.
+        let (blesses, least) = (known.is_none(), known.map_or(0, |known| known.generation).to_string());
+        let least = least.as_bytes();
         let keys = keyspace::keys(pool, []);
         let keys = &keys[..1];
         let new_id = id.as_bytes();
         let ask = |mut line: Line| async move {
             let replicas = line.server.replicas.to_string();
-            let arguments = [new_id, digest.as_bytes(), line.server.run.as_bytes(), replicas.as_bytes()];
+            let run = if blesses { line.server.run.as_bytes() } else { b"" };
+            let arguments = [new_id, digest.as_bytes(), run, replicas.as_bytes(), least];
             script::OPEN.run(&mut line.connection, keys, &arguments).await
         };
         let (ledger_id, generation): (String, i64) = self.call(&keys[0], ask).await?;
         if self.durability == Durability::Strict {
-            let made = ledger_id == id;
+            let made = blesses && ledger_id == id;
             let catalogue = Catalogue { ledger_id: ledger_id.clone(), digest: digest.to_owned(), generation };
             self.watch_over(pool, catalogue, made);
         }
@@ -273,26 +292,37 @@ impl Shared {
         Ok(Inspection { now, accounts })
     }
 
+    /// Looks at every row of a hash; at one that comes or goes meanwhile perhaps twice or not at all.
+    async fn scan(
+        &self,
+        key: &str,
+        mut look: impl FnMut(String, Vec<u8>) -> Result<(), LedgerError>,
+    ) -> Result<(), LedgerError> {
+        let mut cursor = 0_u64;
+        loop {
+            let ask = |mut line: Line| async move {
+                let mut scan = redis::cmd("HSCAN");
+                scan.arg(key).arg(cursor).arg("COUNT").arg(SCAN_STEP);
+                scan.query_async::<(u64, Vec<(String, Vec<u8>)>)>(&mut line.connection).await
+            };
+            let (next, rows) = self.call(key, ask).await?;
+            rows.into_iter().try_for_each(|(name, row)| look(name, row))?;
+            cursor = next;
+            if cursor == 0 {
+                return Ok(());
+            }
+        }
+    }
+
     async fn usage(&self, pool: &str, day_ends: &[Millis]) -> Result<Vec<UsageRow>, LedgerError> {
         let mut found = Vec::new();
         for &day_end in day_ends {
-            let key = keyspace::usage(pool, day_end);
-            let mut cursor = 0_u64;
             let mut rows: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-            loop {
-                let (next, part): (u64, Vec<(String, Vec<u8>)>) = self
-                    .call(&key, |mut line| {
-                        let mut scan = redis::cmd("HSCAN");
-                        scan.arg(&key).arg(cursor).arg("COUNT").arg(1000);
-                        async move { scan.query_async(&mut line.connection).await }
-                    })
-                    .await?;
-                rows.extend(part);
-                cursor = next;
-                if cursor == 0 {
-                    break;
-                }
-            }
+            self.scan(&keyspace::usage(pool, day_end), |name, row| {
+                rows.insert(name, row);
+                Ok(())
+            })
+            .await?;
             for (name, used) in rows {
                 found.push(UsageRow { day_end, name, used: decode(&used)? });
             }
@@ -319,6 +349,11 @@ impl RedisLedger {
 impl Ledger for RedisLedger {
     fn open<'a>(&'a self, pool: &'a str, digest: &'a str) -> LedgerFuture<'a, Opened> {
         Box::pin(self.shared.open(pool, digest))
+    }
+
+    fn foresee(&self, pool: &str, horizon: &Horizon) {
+        let mut foreseen = self.shared.foreseen.lock().expect("no holder of this lock panics");
+        foreseen.insert(pool.to_owned(), horizon.clone());
     }
 
     fn apply<'a>(&'a self, pool: &'a str, ledger_id: &'a str, spec: &'a ShardSpec) -> LedgerFuture<'a, ()> {

@@ -239,7 +239,8 @@ fn text(parts: &[&str]) -> String {
     let mut code: String =
         constants.iter().map(|(name, value)| format!("local {name} = {value}\n")).collect();
     code.push_str(&format!(
-        "local UNREPORTED, USAGE_MARK = '{}', '\\{}'\n",
+        "local HAS_LEFT, UNREPORTED, USAGE_MARK = '{}', '{}', '\\{}'\n",
+        super::HAS_LEFT,
         types::UNREPORTED,
         types::USAGE_MARK as u32
     ));

@@ -8,15 +8,21 @@ use std::{
 
 use tokio::{sync::Notify, task::AbortHandle};
 
-use super::journal::{Journal, Piece};
+use super::{
+    HAS_LEFT,
+    journal::{Journal, Piece},
+};
 use crate::ledger::{
-    Batch, FOREVER, LedgerError, Millis, Reply, ShardSpec,
+    Batch, FOREVER, Horizon, LedgerError, Millis, Reply, ShardSpec,
     calendar::Calendar,
     steady::{ClockWatch, told},
 };
 
 /// When to ask again a ledger that holds back, if nothing better is known.
 pub(super) const SOON: Duration = Duration::from_secs(1);
+
+/// Longer than windows of minutes are waited for.
+const LONG: Duration = Duration::from_secs(15 * 60);
 
 /// What this broker knows of one pool's ledger.
 pub(super) struct Watched {
@@ -115,9 +121,19 @@ impl Watched {
         self.state().catalogue.ledger_id.clone()
     }
 
+    /// What it was opened for.
+    pub(super) fn catalogue(&self) -> Catalogue {
+        self.state().catalogue.clone()
+    }
+
     /// Takes in that the ledger was opened for another catalogue.
     pub(super) fn opened(&self, catalogue: Catalogue) {
         self.state().catalogue = catalogue;
+    }
+
+    /// Takes in what leases may count in.
+    pub(super) fn foresee(&self, horizon: &Horizon) {
+        self.state().clock.windows.foresee(horizon);
     }
 
     /// Takes in what is applied to the ledger.
@@ -215,7 +231,13 @@ impl Watched {
         state.acks = acks;
         state.saw(now);
         state.clock.observe(&self.pool, now, asked, answered);
-        state.brokers.extend(brokers);
+        for (broker, heard) in brokers {
+            // One that has left does nothing any more under its own name.
+            if let Some(left) = broker.strip_prefix(HAS_LEFT) {
+                state.brokers.remove(left);
+            }
+            state.brokers.insert(broker, heard);
+        }
         let oldest = now - super::keyspace::BROKER_LIFETIME;
         state.brokers.retain(|_, heard| *heard >= oldest);
     }
@@ -262,8 +284,9 @@ impl Standing {
             Self::Recovering { until: Some(until) } => {
                 let left = until.saturating_duration_since(Instant::now());
                 let why = format!(
-                    "Redis came back without leases that were handed out: their windows end in at most {}",
-                    told(left)
+                    "Redis came back without leases that were handed out: their windows end in at most {}{}",
+                    told(left),
+                    if left > LONG { "; `keybroker accept-loss` goes on without them" } else { "" }
                 );
                 holding(why, left.max(SOON))
             }

@@ -1,7 +1,15 @@
--- Accept: days and months are not waited for whose counts are lost.
+-- Accept: days and months are not waited for whose counts are lost, and replicas not that are gone.
 --
--- KEYS: recovery. Returns 1, or 0 if no recovery goes on.
+-- KEYS: meta, brokers, recovery. ARGV: [1] how many replicas are there.
+-- Returns 1, or 0 if neither is waited for.
 
-if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-redis.call('HSET', KEYS[1], 'accepted', 1)
-return 1
+local accepted = 0
+if redis.call('EXISTS', KEYS[3]) == 1 then
+  redis.call('HSET', KEYS[3], 'accepted', 1)
+  accepted = 1
+end
+if (tonumber(redis.call('HGET', KEYS[1], 'acks')) or 0) > tonumber(ARGV[1]) then
+  redis.call('HSET', KEYS[1], 'acks', ARGV[1])
+  accepted = 1
+end
+return accepted

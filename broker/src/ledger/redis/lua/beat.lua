@@ -21,7 +21,8 @@ end
 -- As soon as a replica is there it has to acknowledge; it is let off only by those who could promote it.
 local acks, there, left = tonumber(meta[3]) or 0, tonumber(ARGV[4]), tonumber(ARGV[5])
 if left >= 0 then acks = math.min(acks, left) end
-acks = math.max(acks, there)
+-- A replica that is frozen seems to be there; those who could promote it know better.
+acks = math.max(acks, left >= 0 and math.min(there, left) or there)
 redis.call('HSET', KEYS[1], 'acks', acks, 'beat', string.format('%d', now))
 redis.call('HDEL', KEYS[1], 'closed')
 redis.call('ZADD', KEYS[2], now, ARGV[3])

@@ -5,7 +5,8 @@
 --       seen, [7] the latest instant of which it may lack something, 0 if it lacks nothing, [8] since when the server
 --       runs, in milliseconds until now, [9] how long trailing windows last, [10] when days and months have ended in
 --       which leases count, [11] from when on leases count in them, [12] how many replicas are there, [13] the
---       catalogue's digest, [14] its generation, then brokers it has seen and when.
+--       catalogue's digest, [14] its generation, [15] 1 if the server writes an append-only file, then brokers it has
+--       seen and when.
 -- Returns { 'blessed' }, or { 'waiting', from when something may be lost, how often all have replayed, until when
 -- it waits at most }. Error: CHANGED. Instants are in milliseconds by the server's clock.
 -- The recovery's own state goes when it ends, or after RECOVERY_LIFETIME.
@@ -14,7 +15,7 @@ local META, BROKERS, RECOVERY = KEYS[1], KEYS[2], KEYS[3]
 local id, run, broker, replayed = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local watched_from, last_seen, cut = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local uptime, trailing, calendar, calendar_from = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
-local replicas, digest, generation = tonumber(ARGV[12]), ARGV[13], tonumber(ARGV[14])
+local replicas, digest, generation, appends = tonumber(ARGV[12]), ARGV[13], tonumber(ARGV[14]), ARGV[15] == '1'
 
 local meta = redis.call('HMGET', META, 'id', 'run', 'now', 'closed', 'acks', 'beat', 'generation')
 if meta[1] and meta[1] ~= id then return redis.error_reply('CHANGED ' .. meta[1]) end
@@ -29,7 +30,8 @@ if redis.call('HGET', RECOVERY, 'run') ~= run then
   redis.call('HSET', RECOVERY, 'run', run, 'since', now, 'kept_until', kept_until)
   if not meta[1] then redis.call('HSET', META, 'id', id) end
   for _, other in ipairs(redis.call('ZRANGEBYSCORE', BROKERS, kept_until - BROKER_SILENT, '+inf')) do
-    redis.call('HSET', RECOVERY, 'b:' .. other, 0)
+    -- All that one did that has left is in what is kept.
+    if string.sub(other, 1, #HAS_LEFT) ~= HAS_LEFT then redis.call('HSET', RECOVERY, 'b:' .. other, 0) end
   end
 end
 if generation > (tonumber(meta[7]) or 0) then redis.call('HSET', META, 'generation', generation, 'digest', digest) end
@@ -49,8 +51,10 @@ redis.call('PEXPIRE', RECOVERY, RECOVERY_LIFETIME)
 
 -- From when on something is missing that still counts.
 local missing_from = math.max(kept_until, math.min(now - trailing, calendar_from))
-for i = 15, #ARGV, 2 do
-  if tonumber(ARGV[i + 1]) >= missing_from - BROKER_SILENT then redis.call('HSETNX', RECOVERY, 'b:' .. ARGV[i], 0) end
+for i = 16, #ARGV, 2 do
+  local other, heard = ARGV[i], tonumber(ARGV[i + 1])
+  local kept = string.sub(other, 1, #HAS_LEFT) == HAS_LEFT and heard <= kept_until
+  if heard >= missing_from - BROKER_SILENT and not kept then redis.call('HSETNX', RECOVERY, 'b:' .. other, 0) end
 end
 local fewest = replayed
 local rows = redis.call('HGETALL', RECOVERY)
@@ -62,21 +66,20 @@ local watched = watched_from <= missing_from and missing_from > now - BROKER_LIF
 local remembered = watched and cut <= missing_from
 
 -- Until when a recovery lasts that cannot be completed by replaying.
-local ends
 if known[9] then calendar = 0 end -- an operator accepts that counts of days and months are lost
-if kept_until == 0 then
-  ends = math.max(since + trailing, calendar) -- all is gone
-elseif not watched then
-  if meta[4] then ends = since -- the last broker left in order, and nobody came since
-  else ends = now - uptime + trailing end -- nobody remembers what was granted before the server started
-else
-  ends = since + trailing
-  if last_seen - kept_until > OLD_DATA then ends = math.max(ends, calendar) end
-  -- Whatever was handed out was acknowledged by this server's data.
-  if (tonumber(meta[5]) or 0) > 0 and last_seen - kept_until <= OLD_DATA then ends = since + 2 * RECOVERY_GRACE end
+local ends = math.max(since + trailing, calendar)
+if kept_until > 0 then
+  local recent = last_seen - kept_until <= OLD_DATA
+  if meta[4] and last_seen <= kept_until then
+    ends = since -- the last broker left in order, and nobody came since
+  elseif watched and recent and (tonumber(meta[5]) or 0) > 0 then
+    ends = since + 2 * RECOVERY_GRACE -- whatever was handed out was acknowledged by this server's data
+  elseif appends and recent then
+    ends = watched and since + trailing or now - uptime + trailing -- at most a moment is missing
+  end
 end
 -- Who is not known yet comes within the grace.
-if remembered and fewest >= 2 and now >= since + RECOVERY_GRACE or now >= ends then
+if now >= since + RECOVERY_GRACE and (remembered and fewest >= 2 or now >= ends) then
   redis.call('HSET', META, 'run', run, 'acks', replicas)
   redis.call('DEL', RECOVERY)
   return { 'blessed' }

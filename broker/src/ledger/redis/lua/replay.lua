@@ -63,7 +63,9 @@ end
 if #settles + #renews > 0 then load_held(shards, settles, renews) end
 for i = 1, #renews do
   local op = renews[i]
-  renew(shards[op[2] + 1], { op[1], op[2], math.max(op[3] - now, 0) })
+  local answer = renew(shards[op[2] + 1], { op[1], op[2], math.max(op[3] - now, 0) })
+  -- 2: there is no such lease.
+  if answer[1] == 2 and op[3] > now then left_out = left_out + 1 end
 end
 for i = 1, #settles do settle(shards[settles[i][2] + 1], settles[i]) end
 
