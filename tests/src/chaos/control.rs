@@ -20,9 +20,9 @@ pub enum Control {
 const RIGHT_END: &str = "return (math.floor(granted_at / width) + 1) * width + span + send_within";
 /// How a fixed window would.
 const FIXED_END: &str = "return (math.floor(granted_at / span) + 1) * span";
-/// How the batch script notices a Redis that was restarted, or another one that was promoted.
-const RUN_CHECK: &str = "if ARGV[2] ~= '' and meta[4] ~= ARGV[2] then";
-/// How it would not.
+/// How a batch and a beat notice a Redis that was restarted, or another one that was promoted.
+const RUN_CHECKS: [&str; 2] = ["if ARGV[2] ~= '' and meta[4] ~= ARGV[2] then", "if meta[2] ~= ARGV[2] then"];
+/// How they would not.
 const NO_RUN_CHECK: &str = "if false then";
 
 impl Control {
@@ -64,7 +64,10 @@ impl Control {
     pub fn scripts(variant: &str) -> Option<Scripts> {
         match variant {
             "fixed-window" => Some(Scripts::default().changed(RIGHT_END, FIXED_END)),
-            "no-run-check" => Some(Scripts::default().changed(RUN_CHECK, NO_RUN_CHECK)),
+            "no-run-check" => {
+                let unchecked = |scripts: Scripts, check| scripts.changed(check, NO_RUN_CHECK);
+                Some(RUN_CHECKS.into_iter().fold(Scripts::default(), unchecked))
+            }
             _ => None,
         }
     }

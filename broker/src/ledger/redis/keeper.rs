@@ -97,7 +97,7 @@ impl Shared {
     }
 
     /// Says that this broker is there, and takes in how the ledger stands.
-    async fn beat(&self, watched: &Watched) -> Result<(), LedgerError> {
+    async fn say_there(&self, watched: &Watched) -> Result<(), LedgerError> {
         let keys = keyspace::recovery_keys(&watched.pool);
         let line = self.servers.line(&keys[0]).await.map_err(of_call)?;
         let server = match timeout(self.servers.deadline(), line.state()).await {
@@ -125,7 +125,7 @@ impl Shared {
                 there.as_bytes(),
                 left.as_bytes(),
             ];
-            let answer: Vec<String> = script::BEAT.run(&mut line.connection, &keys[..2], &arguments).await?;
+            let answer: Vec<String> = self.beat.run(&mut line.connection, &keys[..2], &arguments).await?;
             let acks = answer.get(1).and_then(|acks| acks.parse().ok()).unwrap_or(0);
             let acknowledged =
                 if acks > 0 { wait(&mut line.connection, acks, self.ack_time()).await? } else { 0 };
@@ -203,7 +203,6 @@ impl Shared {
         let memory = &watched.memory(&Calendar::around(wall_clock()));
         let ask = |mut line: Line| async move {
             let server = line.state().await?;
-            let in_being = self.servers.replicas_in_being(&line).await.unwrap_or(0);
             let mut arguments = vec![
                 memory.catalogue.ledger_id.clone(),
                 line.server.run.clone(),
@@ -216,7 +215,7 @@ impl Shared {
                 memory.trailing.to_string(),
                 memory.calendar.to_string(),
                 memory.calendar_from.to_string(),
-                server.replicas.max(in_being).to_string(),
+                server.replicas.to_string(),
                 memory.catalogue.digest.clone(),
                 memory.catalogue.generation.to_string(),
                 i32::from(server.appends).to_string(),
@@ -290,7 +289,7 @@ async fn keep(shared: Weak<Shared>, watched: Weak<Watched>) {
     loop {
         let (Some(shared), Some(watched)) = (shared.upgrade(), watched.upgrade()) else { return };
         debug_assert_eq!(shared.durability, Durability::Strict);
-        let outcome = match shared.beat(&watched).await {
+        let outcome = match shared.say_there(&watched).await {
             Err(LedgerError::Holding { .. }) => {
                 watched.set_standing(Standing::Recovering { until: None });
                 shared.recover_ledger(&watched).await

@@ -56,6 +56,7 @@ pub struct RedisLedger {
 struct Shared {
     servers: Servers,
     batch: Script,
+    beat: Script,
     replay: Script,
     recover: Script,
     durability: Durability,
@@ -80,10 +81,11 @@ impl RedisLedger {
     /// The ledger on these servers.
     #[must_use]
     pub fn on(servers: Servers, durability: Durability) -> Self {
-        let Scripts { batch, replay, recover } = Scripts::default();
+        let Scripts { batch, beat, replay, recover } = Scripts::default();
         let shared = Shared {
             servers,
             batch: Script::new(batch),
+            beat: Script::new(beat),
             replay: Script::new(replay),
             recover: Script::new(recover),
             durability,
@@ -101,8 +103,9 @@ impl RedisLedger {
     #[must_use]
     pub fn with_scripts(self, scripts: Scripts) -> Self {
         let shared = Arc::into_inner(self.shared).expect("no pool is opened yet");
-        let [batch, replay, recover] = [scripts.batch, scripts.replay, scripts.recover].map(Script::new);
-        Self { shared: Arc::new(Shared { batch, replay, recover, ..shared }) }
+        let [batch, beat, replay, recover] =
+            [scripts.batch, scripts.beat, scripts.replay, scripts.recover].map(Script::new);
+        Self { shared: Arc::new(Shared { batch, beat, replay, recover, ..shared }) }
     }
 
     /// Connects, and checks what cannot be repaired by waiting: password, version, and that nothing is evicted.

@@ -35,6 +35,8 @@ const LEASING: [&str; 9] = [
 pub struct Scripts {
     /// Runs a batch.
     pub batch: String,
+    /// Says that a broker is there.
+    pub beat: String,
     /// Puts back what a broker remembers.
     pub replay: String,
     /// Lets brokers agree when leases may be granted again.
@@ -45,6 +47,7 @@ impl Default for Scripts {
     fn default() -> Self {
         Self {
             batch: leasing(include_str!("lua/batch.lua")),
+            beat: text(&[include_str!("lua/beat.lua")]),
             replay: leasing(include_str!("lua/replay.lua")),
             recover: text(&[include_str!("lua/recover.lua")]),
         }
@@ -58,16 +61,13 @@ impl Scripts {
     /// If it stands nowhere.
     #[must_use]
     pub fn changed(self, from: &str, to: &str) -> Self {
-        let scripts = [&self.batch, &self.replay, &self.recover];
+        let scripts = [&self.batch, &self.beat, &self.replay, &self.recover];
         assert!(scripts.iter().any(|script| script.contains(from)), "no script reads any more: {from}");
-        let [batch, replay, recover] = scripts.map(|script| script.replace(from, to));
-        Self { batch, replay, recover }
+        let [batch, beat, replay, recover] = scripts.map(|script| script.replace(from, to));
+        Self { batch, beat, replay, recover }
     }
 }
 
-/// Says that a broker is there.
-pub(super) static BEAT: LazyLock<Script> =
-    LazyLock::new(|| Script::new(text(&[include_str!("lua/beat.lua")])));
 /// Says that a broker ends in order.
 pub(super) static LEAVE: LazyLock<Script> =
     LazyLock::new(|| Script::new(text(&[include_str!("lua/leave.lua")])));
