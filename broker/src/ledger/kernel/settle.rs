@@ -21,7 +21,7 @@ impl Kernel {
         let (slots, index) = self.accounts_of(shard, candidate, common);
         // Whether an account can serve earlier than it could: then an instant in the parked order may
         // be too late, also where the account stays full.
-        let (mut freed, mut news) = (false, false);
+        let (mut freed, mut news, mut begun) = (false, false, false);
         for &slot in &slots {
             let account = &mut self.accounts[slot].1;
             let before = account.smallest_at(now);
@@ -58,10 +58,13 @@ impl Kernel {
                 changed |= account.heal(op.health);
             }
             if has_role(id, "q") {
+                let known = account.windows.len();
                 for limit in &op.learned {
-                    news |= account.learn(limit, self.epoch);
+                    news |= account.learn(limit, self.epoch + 1);
                     changed = true;
                 }
+                // No lease of this epoch was counted in a window that begins now.
+                begun |= account.windows.len() > known;
             }
             freed |= account.smallest_at(now) < before;
             // A passing account is kept by when all that it counts has ended.
@@ -71,6 +74,7 @@ impl Kernel {
         }
         self.record(&held, &op.outcome, used(op, *amounts), calendar);
         let HeldLease { candidate, expires_at, note, .. } = held;
+        self.epoch += i64::from(begun);
         if freed {
             self.epoch += 1;
             if let Some(index) = index

@@ -63,3 +63,13 @@ fn what_was_learned_can_be_forgotten() {
     world.grant();
     assert_eq!(limits(&world), [9]);
 }
+
+#[test]
+fn what_was_not_counted_in_a_learned_limit_gives_nothing_back_to_it() {
+    let mut world = in_mode(Mode::Hard, &[per_minute(9)]);
+    let (uncounted, _) = world.grant();
+    taught(&mut world, LimitSpec(Dimension::Requests, Span::Day, 1));
+    world.grant();
+    world.settle(Settle::not_sent(&uncounted));
+    assert_eq!(world.refusal().2, "r-1");
+}

@@ -101,20 +101,21 @@ local function bring(spec)
   end
 end
 
--- Takes in a limit that Google named; whether it was news.
+-- Takes in a limit that Google named; whether it was news, and whether a window begins with it.
 local function learn(row, limit)
-  local windows, window = row[8], nil
+  local windows, window, begins = row[8], nil, false
   for i = 1, #windows do
     if windows[i][1] == limit[1] and windows[i][2] == limit[2] then window = windows[i] break end
   end
   if not window then
-    window = new_window(limit[1], limit[2], UNLIMITED, epoch)
+    window = new_window(limit[1], limit[2], UNLIMITED, epoch + 1)
     windows[#windows + 1] = window
+    begins = true
   end
   local news = window[7] ~= limit[3]
   window[7] = limit[3]
   settle_limit(window, row[9])
-  return news
+  return news, begins
 end
 
 -- Forgets the limits that were learned; whether there was one.

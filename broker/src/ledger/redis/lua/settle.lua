@@ -77,7 +77,7 @@ local function settle(shard, op)
   local ids, candidate = accounts_of(shard, row)
   -- Whether an account can serve earlier than it could: then an instant in the parked order may be
   -- too late, also where the account stays full.
-  local freed, news = false, false
+  local freed, news, begun = false, false, false
   for i = 1, #ids do
     local id = ids[i]
     local role = string.sub(id, 1, 1)
@@ -110,7 +110,9 @@ local function settle(shard, op)
       if role == 'k' and health ~= 0 then heal(account, health) end
       if role == 'q' then
         for j = 1, #learned do
-          if learn(account.row, learned[j]) then news = true end
+          local is_news, begins = learn(account.row, learned[j])
+          news = news or is_news
+          begun = begun or begins
           account.dirty = true
         end
       end
@@ -118,6 +120,8 @@ local function settle(shard, op)
     end
   end
   record(row, op[12], used_by(op, amounts))
+  -- No lease of this epoch was counted in a window that begins now.
+  if begun then epoch = epoch + 1 end
   if freed then
     epoch = epoch + 1
     if candidate then
