@@ -14,14 +14,13 @@ use std::{
 };
 
 use keybroker::ledger::{
-    AccountSpec, Acquire, AcquireState, Amounts, Batch, CandidateSpec, Dimension, Ledger, LedgerError,
-    LimitSpec, Mode, Opened, Order, Reply, Settle, SettleState, ShardSpec, Span,
+    AcquireState, Batch, Dimension, Ledger, LedgerError, LimitSpec, Opened, Reply, Settle, SettleState, Span,
     account::Account,
     calendar::{Calendar, wall_clock},
     embedded::{EmbeddedLedger, Reach},
     kernel::Kernel,
-    shard::SCALE,
 };
+use keybroker_tests::harness::one_key;
 use ledger_model::{Scenario, Step, cases, run_on_kernel, scenario};
 use proptest::{
     collection::vec,
@@ -303,20 +302,7 @@ impl ClockedBroker {
         let ledger = EmbeddedLedger::open(home.path(), Reach::System).unwrap().with_clock(clock);
         let opened = Ledger::open(&ledger, "pool", "digest").await.unwrap();
         let limits = vec![LimitSpec(Dimension::Requests, Span::Trailing(window), 3)];
-        let spec = ShardSpec {
-            shard: "shard".to_owned(),
-            generation: opened.generation,
-            accounts: vec![AccountSpec { id: "k:key".to_owned(), limits, mode: Mode::Hard }],
-            candidates: vec![CandidateSpec {
-                name: "key".to_owned(),
-                class: 0,
-                step: SCALE,
-                limited: vec!["k:key".to_owned()],
-                sparse: Vec::new(),
-                tag: String::new(),
-            }],
-            order: Order::Share,
-        };
+        let spec = one_key::shard("shard", opened.generation, limits);
         Ledger::apply(&ledger, "pool", &opened.ledger_id, &spec).await.unwrap();
         Self { ledger, _home: home, opened }
     }
@@ -330,18 +316,7 @@ impl ClockedBroker {
     }
 
     async fn take(&self, lease: &str) -> Result<AcquireState, LedgerError> {
-        let op = Acquire {
-            lease: lease.to_owned(),
-            shard: 0,
-            amounts: Amounts { permits: 1, ..Amounts::default() },
-            ttl: 600_000,
-            send_within: 0,
-            only: Vec::new(),
-            exclude: Vec::new(),
-            common: Vec::new(),
-            usage: String::new(),
-            note: String::new(),
-        };
+        let op = one_key::request(lease, 600_000);
         Ok(self.execute(|batch| batch.acquires.push(op)).await?.acquires[0].0)
     }
 }

@@ -6,12 +6,12 @@
 use std::time::{Duration, Instant};
 
 use keybroker::ledger::{
-    AccountSpec, Acquire, AcquireState, Acquired, Amounts, Batch, CandidateSpec, Charge, Dimension, Horizon,
-    Ledger, LedgerError, LimitSpec, Mode, Opened, Order, Reply, Settle, SettleState, ShardSpec, Span,
+    AcquireState, Acquired, Batch, Charge, Dimension, Horizon, Ledger, LedgerError, LimitSpec, Opened, Reply,
+    Settle, SettleState, Span,
     calendar::{Calendar, wall_clock},
     redis::{RedisLedger, Scripts},
-    shard::SCALE,
 };
+use keybroker_tests::harness::one_key;
 use keybroker_tests::harness::redis::RedisServer;
 
 const POOL: &str = "pool";
@@ -63,22 +63,7 @@ impl Broker {
     }
 
     async fn apply(&self, limits: Vec<LimitSpec>) {
-        let account = AccountSpec { id: "k:key".to_owned(), limits, mode: Mode::Hard };
-        let candidate = CandidateSpec {
-            name: "key".to_owned(),
-            class: 0,
-            step: SCALE,
-            limited: vec!["k:key".to_owned()],
-            sparse: Vec::new(),
-            tag: String::new(),
-        };
-        let spec = ShardSpec {
-            shard: SHARD.to_owned(),
-            generation: self.opened.generation,
-            accounts: vec![account],
-            candidates: vec![candidate],
-            order: Order::Share,
-        };
+        let spec = one_key::shard(SHARD, self.opened.generation, limits);
         self.ledger.apply(POOL, &self.opened.ledger_id, &spec).await.unwrap();
     }
 
@@ -93,18 +78,7 @@ impl Broker {
     async fn ask(&self) -> Result<(String, Acquired), LedgerError> {
         self.leases.set(self.leases.get() + 1);
         let lease = format!("{:p}-{}", self, self.leases.get());
-        let acquire = Acquire {
-            lease: lease.clone(),
-            shard: 0,
-            amounts: Amounts { permits: 1, ..Amounts::default() },
-            ttl: 60_000,
-            send_within: 0,
-            only: Vec::new(),
-            exclude: Vec::new(),
-            common: Vec::new(),
-            usage: String::new(),
-            note: String::new(),
-        };
+        let acquire = one_key::request(&lease, 60_000);
         let mut reply = self.execute(|batch| batch.acquires.push(acquire)).await?;
         Ok((lease, reply.acquires.remove(0)))
     }
@@ -130,6 +104,17 @@ impl Broker {
                 Err(error) => panic!("{error}"),
             }
             assert!(since.elapsed() < PATIENCE, "nothing is answered: {:?}", self.ask().await);
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Asks until there is an answer, or windows of seconds have been waited for.
+    async fn answer_or_longer_hold(&self, since: Instant) -> Result<AcquireState, LedgerError> {
+        loop {
+            let answer = self.ask().await.map(|(_, answer)| answer.0);
+            if answer.is_ok() || since.elapsed() > WINDOW + REMEMBERED {
+                return answer;
+            }
             tokio::time::sleep(LOOK).await;
         }
     }
@@ -410,13 +395,7 @@ async fn go_back_to_when_all_had_left(scripts: Scripts) -> Result<AcquireState, 
     broker.beat().await;
     drop(dead);
     let since = come_back(&mut redis);
-    loop {
-        let answer = broker.ask().await.map(|(_, answer)| answer.0);
-        if answer.is_ok() || since.elapsed() > WINDOW + REMEMBERED {
-            return answer;
-        }
-        tokio::time::sleep(LOOK).await;
-    }
+    broker.answer_or_longer_hold(since).await
 }
 
 #[tokio::test]
@@ -444,13 +423,7 @@ async fn go_back_to_before_a_deploy(scripts: Scripts) -> Result<AcquireState, Le
     drop(old);
     new.beat().await;
     let since = come_back(&mut redis);
-    loop {
-        let answer = new.ask().await.map(|(_, answer)| answer.0);
-        if answer.is_ok() || since.elapsed() > WINDOW + REMEMBERED {
-            return answer;
-        }
-        tokio::time::sleep(LOOK).await;
-    }
+    new.answer_or_longer_hold(since).await
 }
 
 #[tokio::test]

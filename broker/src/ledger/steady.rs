@@ -129,7 +129,7 @@ fn micros(duration: Duration) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{Acquire, Amounts, Dimension, Horizon, LimitSpec, Span};
+    use crate::ledger::{Dimension, Horizon, LimitSpec, Span, tests::world::World};
 
     const START: Millis = 1_700_000_000_000;
 
@@ -204,18 +204,7 @@ mod tests {
         watch.windows.foresee(&horizon);
         let mut batch = Batch::empty("", 0, &Calendar::around(now));
         assert!(watch.admit(&batch).is_ok(), "reports are taken");
-        batch.acquires.push(Acquire {
-            lease: String::new(),
-            shard: 0,
-            amounts: Amounts::default(),
-            ttl: 1,
-            send_within: 0,
-            only: Vec::new(),
-            exclude: Vec::new(),
-            common: Vec::new(),
-            usage: String::new(),
-            note: String::new(),
-        });
+        batch.acquires.push(World::new(&[], &[]).request());
         watch.admit(&batch)
     }
 

@@ -129,8 +129,7 @@ impl Committer {
 
     /// Gives all of a lease back, without waiting for the ledger.
     pub(super) fn give_back(&self, shard: Arc<str>, lease: &str) {
-        let job = Job::Settle(shard, Settle::not_sent(lease), oneshot::channel().0);
-        if self.queue.try_send(job).is_err() {
+        if self.queue.try_send(not_sent(shard, lease)).is_err() {
             tracing::warn!("a lease whose caller is gone stays charged until it expires");
         }
     }
@@ -193,7 +192,7 @@ async fn run(ledger: Arc<dyn Ledger>, pool: String, ledger_id: String, mut inbox
                     tracing::warn!(pool, %error, "the ledger gave no answer");
                 }
                 if matches!(error, LedgerError::Unavailable(_)) {
-                    unclear.extend(batch.acquires.iter().map(|op| not_sent(&batch, op)));
+                    unclear.extend(batch.acquires.iter().map(|op| not_sent(shard_of(&batch, op), &op.lease)));
                     unclear.truncate(LARGEST_BATCH);
                 }
                 late = CommitError::Ledger(error);
@@ -331,16 +330,19 @@ fn deliver(reply: Reply, answers: Answers, batch: &Batch) -> Vec<Job> {
         let late = deadline.is_some_and(|deadline| deadline <= arrived);
         let answered = answer.send(if late { Err(CommitError::DeadlinePassed) } else { Ok((result, now)) });
         if granted && (late || answered.is_err()) {
-            given_back.push(not_sent(batch, op));
+            given_back.push(not_sent(shard_of(batch, op), &op.lease));
         }
     }
     given_back
 }
 
 /// Gives all of a lease back that never left the broker.
-fn not_sent(batch: &Batch, op: &Acquire) -> Job {
-    let shard = batch.shards[op.shard].as_str().into();
-    Job::Settle(shard, Settle::not_sent(&op.lease), oneshot::channel().0)
+fn not_sent(shard: Arc<str>, lease: &str) -> Job {
+    Job::Settle(shard, Settle::not_sent(lease), oneshot::channel().0)
+}
+
+fn shard_of(batch: &Batch, op: &Acquire) -> Arc<str> {
+    batch.shards[op.shard].as_str().into()
 }
 
 fn fail(error: &CommitError, answers: Answers) {

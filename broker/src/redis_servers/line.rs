@@ -45,13 +45,12 @@ impl Line {
 
 /// Asks a server what it is.
 pub(super) async fn state(connection: &mut MultiplexedConnection) -> Result<ServerState, RedisError> {
-    let mut info = String::new();
+    let mut sections = redis::pipe();
     for section in ["server", "replication", "persistence"] {
-        let part: String = redis::cmd("INFO").arg(section).query_async(connection).await?;
-        info.push_str(&part);
-        info.push('\n');
+        sections.cmd("INFO").arg(section);
     }
-    read(&info)
+    let info: Vec<String> = sections.query_async(connection).await?;
+    read(&info.join("\n"))
 }
 
 fn read(info: &str) -> Result<ServerState, RedisError> {

@@ -4,6 +4,7 @@ pub mod api;
 pub mod broker;
 pub mod guard;
 pub mod leak;
+pub mod one_key;
 pub mod process;
 pub mod redis;
 pub mod refused;

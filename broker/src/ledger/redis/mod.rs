@@ -168,15 +168,15 @@ impl Shared {
     }
 
     async fn open(self: &Arc<Self>, pool: &str, digest: &str) -> Result<Opened, LedgerError> {
-        self.check_memory(&keyspace::keys(pool, [])[0]).await?;
+        let keys = keyspace::keys(pool, []);
+        let keys = &keys[..1];
+        self.check_memory(&keys[0]).await?;
         let known = self.watched(pool).map(|watched| watched.catalogue());
         let id = known.as_ref().map(|known| known.ledger_id.clone());
         let id = id.unwrap_or_else(|| format!("{:016x}", rand::random::<u64>()));
         // A ledger that is known and not there is made anew by a recovery, which blesses it.
         let (blesses, least) = (known.is_none(), known.map_or(0, |known| known.generation).to_string());
         let least = least.as_bytes();
-        let keys = keyspace::keys(pool, []);
-        let keys = &keys[..1];
         let new_id = id.as_bytes();
         let ask = |mut line: Line| async move {
             let replicas = line.server.replicas.to_string();

@@ -49,7 +49,7 @@ impl Default for Scripts {
             batch: leasing(include_str!("lua/batch.lua")),
             beat: text(&[include_str!("lua/beat.lua")]),
             replay: leasing(include_str!("lua/replay.lua")),
-            recover: text(&[include_str!("lua/recover.lua")]),
+            recover: text(&[include_str!("lua/brokers.lua"), include_str!("lua/recover.lua")]),
         }
     }
 }
@@ -70,7 +70,7 @@ impl Scripts {
 
 /// Says that a broker ends in order.
 pub(super) static LEAVE: LazyLock<Script> =
-    LazyLock::new(|| Script::new(text(&[include_str!("lua/leave.lua")])));
+    LazyLock::new(|| Script::new(text(&[include_str!("lua/brokers.lua"), include_str!("lua/leave.lua")])));
 /// Lets a recovery go on without what is lost.
 pub(super) static ACCEPT: LazyLock<Script> =
     LazyLock::new(|| Script::new(text(&[include_str!("lua/accept.lua")])));

@@ -11,4 +11,4 @@ mod settle;
 mod shard;
 mod usage;
 mod window;
-mod world;
+pub(super) mod world;

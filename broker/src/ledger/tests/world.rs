@@ -13,7 +13,7 @@ pub(super) const START: i64 = 1_784_044_800_000;
 /// The models of the catalogue; each is a shard.
 pub(super) const MODELS: [&str; 2] = ["m1", "m2"];
 
-pub(super) struct World {
+pub(in crate::ledger) struct World {
     pub(super) kernel: Kernel,
     pub(super) now: i64,
     /// The accounts that every batch brings along.
@@ -66,7 +66,7 @@ pub(super) fn block(role: &str, length: i64, probe: bool) -> Block {
 }
 
 impl World {
-    pub(super) fn new(keys: &[(&str, &str)], limits: &[LimitSpec]) -> Self {
+    pub(in crate::ledger) fn new(keys: &[(&str, &str)], limits: &[LimitSpec]) -> Self {
         let mut kernel = Kernel::default();
         MODELS.iter().for_each(|model| kernel.apply(&spec(model, keys, limits)));
         Self { kernel, now: START, commons: Vec::new(), edits: Vec::new(), leases: 0 }
@@ -96,7 +96,7 @@ impl World {
     }
 
     /// A request for one lease of the first model, with an id of its own.
-    pub(super) fn request(&mut self) -> Acquire {
+    pub(in crate::ledger) fn request(&mut self) -> Acquire {
         self.leases += 1;
         Acquire {
             lease: format!("l{}", self.leases),

@@ -9,7 +9,7 @@ if meta[1] == ARGV[1] and meta[2] == ARGV[2] then
   redis.call('ZADD', KEYS[2], tonumber(meta[3]) or 0, HAS_LEFT .. ARGV[3])
   local there = false
   for _, broker in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
-    there = there or string.sub(broker, 1, #HAS_LEFT) ~= HAS_LEFT
+    there = there or not has_left(broker)
   end
   if not there then redis.call('HSET', KEYS[1], 'closed', 1) end
 end

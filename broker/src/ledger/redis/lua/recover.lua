@@ -31,7 +31,7 @@ if redis.call('HGET', RECOVERY, 'run') ~= run then
   if not meta[1] then redis.call('HSET', META, 'id', id) end
   for _, other in ipairs(redis.call('ZRANGEBYSCORE', BROKERS, kept_until - BROKER_SILENT, '+inf')) do
     -- All that one did that has left is in what is kept.
-    if string.sub(other, 1, #HAS_LEFT) ~= HAS_LEFT then redis.call('HSET', RECOVERY, 'b:' .. other, 0) end
+    if not has_left(other) then redis.call('HSET', RECOVERY, 'b:' .. other, 0) end
   end
 end
 if generation > (tonumber(meta[7]) or 0) then redis.call('HSET', META, 'generation', generation, 'digest', digest) end
@@ -53,7 +53,7 @@ redis.call('PEXPIRE', RECOVERY, RECOVERY_LIFETIME)
 local missing_from = math.max(kept_until, math.min(now - trailing, calendar_from))
 for i = 16, #ARGV, 2 do
   local other, heard = ARGV[i], tonumber(ARGV[i + 1])
-  local kept = string.sub(other, 1, #HAS_LEFT) == HAS_LEFT and heard <= kept_until
+  local kept = has_left(other) and heard <= kept_until
   if heard >= missing_from - BROKER_SILENT and not kept then redis.call('HSETNX', RECOVERY, 'b:' .. other, 0) end
 end
 local fewest = replayed
