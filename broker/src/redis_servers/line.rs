@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use redis::{ErrorKind, RedisError, aio::MultiplexedConnection};
+use redis::{
+    ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, Value, aio::MultiplexedConnection,
+};
 
 use super::Address;
 
@@ -43,13 +45,24 @@ impl Line {
     }
 }
 
+/// Sends several commands in one round trip. The error is that of the first command that failed, with its code;
+/// that of a pipeline as a whole has none.
+pub(super) async fn ask<T: FromRedisValue>(
+    commands: &mut Pipeline,
+    connection: &mut MultiplexedConnection,
+) -> Result<T, RedisError> {
+    let answers: Vec<RedisResult<Value>> = commands.ignore_errors().query_async(connection).await?;
+    let answers = answers.into_iter().collect::<RedisResult<Vec<Value>>>()?;
+    Ok(redis::from_redis_value(Value::Array(answers))?)
+}
+
 /// Asks a server what it is.
 pub(super) async fn state(connection: &mut MultiplexedConnection) -> Result<ServerState, RedisError> {
     let mut sections = redis::pipe();
     for section in ["server", "replication", "persistence"] {
         sections.cmd("INFO").arg(section);
     }
-    let info: Vec<String> = sections.query_async(connection).await?;
+    let info: Vec<String> = ask(&mut sections, connection).await?;
     read(&info.join("\n"))
 }
 

@@ -248,6 +248,12 @@ impl Fault {
     }
 }
 
+/// Whether the server does not take the user or password, or the user may not do what was asked.
+pub fn refuses_user(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::AuthenticationFailed
+        || matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"))
+}
+
 fn unreachable(error: &dyn std::fmt::Display) -> CallError {
     CallError::Unreachable(error.to_string())
 }

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use redis::{FromRedisValue, RedisError, Value};
 use tokio::time::timeout;
 
-use super::{Address, CallError, Line, Servers, Topology, unreachable};
+use super::{Address, CallError, Line, Servers, Topology, line::ask, refuses_user, unreachable};
 
 /// How long a sentinel or a node may take to say where the primary is.
 const ASK_WITHIN: Duration = Duration::from_millis(500);
@@ -69,13 +69,12 @@ impl Servers {
         let mut line = self.connect(node, info).await?;
         let mut pipeline = redis::pipe();
         pipeline.cmd("CLUSTER").arg("KEYSLOT").arg(key).cmd("CLUSTER").arg("SLOTS");
-        let (slot, ranges): (i64, Vec<Value>) = timeout(ASK_WITHIN, pipeline.query_async(&mut line))
+        let (slot, ranges): (i64, Vec<Value>) = timeout(ASK_WITHIN, ask(&mut pipeline, &mut line))
             .await
             .map_err(|_| CallError::Unreachable(format!("{node}: no answer in {ASK_WITHIN:?}")))?
-            .map_err(|error: RedisError| match error.kind() {
-                redis::ErrorKind::AuthenticationFailed => CallError::Answered(error),
-                _ => unreachable(&error),
-            })?;
+            .map_err(
+                |error| if refuses_user(&error) { CallError::Answered(error) } else { unreachable(&error) },
+            )?;
         Ok(ranges.into_iter().find_map(|range| primary_of(range, slot, node)))
     }
 
@@ -98,7 +97,7 @@ impl Servers {
             Topology::Cluster(_) => {
                 let mut pipeline = redis::pipe();
                 pipeline.cmd("CLUSTER").arg("INFO").cmd("CLUSTER").arg("NODES");
-                let asked = timeout(self.deadline, pipeline.query_async(&mut line.connection.clone())).await;
+                let asked = timeout(self.deadline, ask(&mut pipeline, &mut line.connection.clone())).await;
                 let (info, nodes): (String, String) = asked.ok()?.ok()?;
                 info.contains("cluster_state:ok").then(|| replicas_of_myself(&nodes))?
             }

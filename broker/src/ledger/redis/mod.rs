@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redis::{ErrorKind, RedisError};
+use redis::RedisError;
 use script::Script;
 pub use script::Scripts;
 use serde::{Serialize, de::DeserializeOwned};
@@ -30,7 +30,7 @@ use super::{
     Batch, CandidateSpec, Horizon, Inspection, Ledger, LedgerError, LedgerFuture, Millis, Opened, Reply,
     ShardSpec, UsageRow, shard::CLASSES,
 };
-use crate::redis_servers::{CallError, Line, Servers, Target, TlsFiles};
+use crate::redis_servers::{CallError, Line, Servers, Target, TlsFiles, refuses_user};
 
 /// The oldest version that has every command the scripts use.
 pub const OLDEST_VERSION: (u32, u32) = (6, 2);
@@ -430,10 +430,7 @@ fn of_call(error: CallError) -> LedgerError {
         },
         Some("CHANGED") => LedgerError::Changed { expected: String::new(), found: detail },
         Some("CLOCK") => LedgerError::Clock,
-        Some("NOAUTH" | "WRONGPASS" | "NOPERM") => {
-            LedgerError::Unusable("Redis refused the user or password of the Redis URL".to_owned())
-        }
-        _ if error.kind() == ErrorKind::AuthenticationFailed => {
+        _ if refuses_user(&error) => {
             LedgerError::Unusable("Redis refused the user or password of the Redis URL".to_owned())
         }
         _ => LedgerError::Unavailable(error.to_string()),
