@@ -70,6 +70,17 @@ async fn a_waiting_call_is_told_of_the_shutdown_and_the_broker_ends_with_code_0_
 }
 
 #[tokio::test]
+async fn callers_are_told_that_another_fleets_ledger_is_in_the_place_of_theirs() {
+    let rig = Rig::start(Backing::Redis, THREE_PROJECTS).await;
+    rig.api.lease().await;
+    let mut redis = rig.redis.as_ref().unwrap().connect().unwrap();
+    ::redis::cmd("HSET").arg("kb:{default}:meta").arg("id").arg("another").exec(&mut redis).unwrap();
+    let refused = rig.api.acquire(ask(MODEL)).await.unwrap_err();
+    assert_eq!((refused.code(), &*Details::of(&refused).reason), (Code::Unavailable, "LEDGER_CHANGED"));
+    assert!(refused.message().contains("restart the brokers"), "{refused:?}");
+}
+
+#[tokio::test]
 async fn counters_a_cooldown_the_turn_and_a_lease_outlive_a_kill_on_the_embedded_ledger() {
     let mut rig = Rig::start(Backing::Embedded, THREE_PROJECTS).await;
     let mut turns = Vec::new();

@@ -458,3 +458,30 @@ async fn a_reload_on_an_emptied_redis_makes_no_other_ledger() {
     assert_eq!(answer.0, AcquireState::Refused, "{answer:?}");
     assert!(took < REMEMBERED, "{took:?}");
 }
+
+/// Another fleet's ledger in the place of this one's, in the same run of the server.
+fn exchange(redis: &RedisServer) {
+    let meta = format!("kb:{{{POOL}}}:meta");
+    redis::cmd("HSET").arg(&meta).arg("id").arg("another").exec(&mut redis.connect().unwrap()).unwrap();
+}
+
+#[tokio::test]
+async fn nothing_is_leased_from_another_fleets_ledger() {
+    let redis = RedisServer::start().unwrap();
+    let broker = Broker::with_limits(&redis, Scripts::default(), None).await;
+    broker.beat().await;
+    broker.take().await;
+    exchange(&redis);
+    let told = broker.ask().await;
+    assert!(matches!(&told, Err(LedgerError::Changed { found, .. }) if found == "another"), "{told:?}");
+    broker.beat().await;
+    assert!(matches!(broker.ask().await, Err(LedgerError::Changed { .. })), "and it stays so");
+
+    let redis = RedisServer::start().unwrap();
+    let unchecked = Scripts::default().changed("if meta[1] ~= input[1] then", "if false then");
+    let broker = Broker::with_limits(&redis, unchecked, None).await;
+    broker.beat().await;
+    exchange(&redis);
+    let told = broker.ask().await;
+    assert!(matches!(&told, Ok((_, answer)) if answer.0 == AcquireState::Granted), "it is caught: {told:?}");
+}

@@ -1,9 +1,63 @@
 //! What is remembered of leases and of what they used.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+};
 
 use super::{HeldLease, Kernel, LeaseRow};
 use crate::ledger::{calendar::Calendar, types::*};
+
+const PARTS: usize = 256;
+
+/// Leases by id, each with until when it is remembered. A table that grows moves all it holds, and nobody is
+/// answered meanwhile: here one part of many grows at a time.
+#[derive(Debug, Clone)]
+pub(super) struct Leases {
+    parts: Vec<HashMap<Arc<str>, (Millis, LeaseRow)>>,
+    chooses: RandomState,
+}
+
+impl Default for Leases {
+    fn default() -> Self {
+        Self { parts: vec![HashMap::new(); PARTS], chooses: RandomState::new() }
+    }
+}
+
+impl Leases {
+    fn part(&self, id: &str) -> usize {
+        // The remainder is less than the number of parts.
+        usize::try_from(self.chooses.hash_one(id) % PARTS as u64).unwrap_or_default()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.parts.iter().map(HashMap::len).sum()
+    }
+
+    pub(super) fn get(&self, id: &str) -> Option<&(Millis, LeaseRow)> {
+        self.parts[self.part(id)].get(id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: &str) -> Option<&mut (Millis, LeaseRow)> {
+        let part = self.part(id);
+        self.parts[part].get_mut(id)
+    }
+
+    pub(super) fn insert(&mut self, id: Arc<str>, lease: (Millis, LeaseRow)) -> Option<(Millis, LeaseRow)> {
+        let part = self.part(&id);
+        self.parts[part].insert(id, lease)
+    }
+
+    pub(super) fn remove(&mut self, id: &str) -> Option<(Millis, LeaseRow)> {
+        let part = self.part(id);
+        self.parts[part].remove(id)
+    }
+
+    fn rows(&self) -> impl Iterator<Item = &LeaseRow> {
+        self.parts.iter().flat_map(HashMap::values).map(|(_, row)| row)
+    }
+}
 
 impl Kernel {
     pub(super) fn keep_lease(&mut self, id: Arc<str>, until: Millis, row: LeaseRow) {
@@ -17,11 +71,11 @@ impl Kernel {
     /// How many leases of a candidate, of whatever shard, are neither settled nor expired.
     pub fn held(&self, candidate: &str, clock: Millis) -> usize {
         let now = self.now.max(clock);
-        let held = |row: &LeaseRow| match row {
+        let held = |row: &&LeaseRow| match row {
             LeaseRow::Held(held) => &*held.candidate == candidate && held.expires_at > now,
             LeaseRow::Settled { .. } => false,
         };
-        self.leases.values().filter(|(_, row)| held(row)).count()
+        self.leases.rows().filter(held).count()
     }
 
     /// Forgets leases whose time is over; one that was never reported is recorded as such.

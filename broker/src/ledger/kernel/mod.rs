@@ -84,7 +84,7 @@ pub struct Kernel {
     slots: HashMap<Arc<str>, usize>,
     accounts: Vec<(Arc<str>, Account)>,
     shards: HashMap<Arc<str>, Shard>,
-    leases: HashMap<Arc<str>, (Millis, LeaseRow)>,
+    leases: leases::Leases,
     forget: BTreeSet<(Millis, Arc<str>)>,
     // Passing accounts by when all that they count has ended, and slots of those that went.
     idle: BTreeSet<(Millis, Arc<str>)>,
