@@ -8,6 +8,7 @@ use clap_complete::Shell;
 use crate::{
     ledger::redis::Durability,
     operate::{AcceptLossArgs, AuditArgs, KeysArgs, PoolsArgs, ResetArgs, UsageArgs},
+    worker::{ExecArgs, ProxyArgs},
 };
 
 /// Leases Gemini API keys to a fleet of workers that share one quota exactly.
@@ -26,6 +27,8 @@ Examples:
   keybroker check --config keybroker.toml
   keybroker keys list
   keybroker keys add --project team-a --secret-file new.key
+  keybroker exec --model gemini-2.5-flash -- python ask.py
+  keybroker proxy
   keybroker usage --from 2026-07-01 --by consumer,day --csv
   keybroker completions bash > /etc/bash_completion.d/keybroker
 
@@ -36,6 +39,10 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.";
 pub enum Command {
     /// Run a broker until SIGTERM or SIGINT
     Serve(ServeArgs),
+    /// Run a program with a leased key in GEMINI_API_KEY, renewed while it runs
+    Exec(Box<ExecArgs>),
+    /// Serve the Gemini API on this host, each request with a leased key
+    Proxy(Box<ProxyArgs>),
     /// Read the configuration, say what was understood, and start nothing
     Check(ConfigArgs),
     /// List, add and remove keys while brokers run

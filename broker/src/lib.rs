@@ -23,3 +23,4 @@ pub mod secret;
 pub mod serve;
 pub mod server;
 pub mod usage;
+pub mod worker;

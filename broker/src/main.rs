@@ -8,7 +8,7 @@ use keybroker::{
     config::{self, Sources},
     operate,
     registry::seal,
-    serve,
+    serve, worker,
 };
 
 #[global_allocator]
@@ -17,6 +17,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(args) => serve::serve(&args),
+        Command::Exec(args) => worker::exec(&args),
+        Command::Proxy(args) => worker::proxy(&args),
         Command::Check(args) => check(&args),
         Command::Keys(args) => operate::keys(args),
         Command::Pools(args) => operate::pools(args),

@@ -3,6 +3,7 @@
 pub mod answers;
 pub mod bench;
 pub mod chaos;
+pub mod contract;
 pub mod demo;
 pub mod fake_gemini;
 pub mod harness;

@@ -37,7 +37,6 @@ pub struct Broker {
 /// What all clones and all leases of a [`Broker`] share.
 pub(crate) struct Shared {
     pub(crate) rpc: Arc<Rpc>,
-    pub(crate) address: String,
     pub(crate) settings: BrokerBuilder,
     reporter: OnceLock<Reporter>,
     closed: AtomicBool,
@@ -54,7 +53,8 @@ pub struct Settled {
 }
 
 impl Broker {
-    /// Connects with the default settings, at the first call, to `http://host:port` or `host:port`.
+    /// Connects with the default settings, at the first call, to `http://host:port` or `host:port`; to several, if they
+    /// are separated by commas: the next is asked where one is gone.
     ///
     /// # Errors
     /// [`Error::InvalidAddress`].
@@ -73,11 +73,9 @@ impl Broker {
         BrokerBuilder::default()
     }
 
-    pub(crate) fn assemble(endpoint: Endpoint, settings: BrokerBuilder) -> Self {
-        let address = endpoint.uri().to_string();
-        let rpc = Arc::new(Rpc::new(endpoint, settings.call_timeout));
-        let shared =
-            Shared { rpc, address, settings, reporter: OnceLock::new(), closed: AtomicBool::new(false) };
+    pub(crate) fn assemble(endpoints: Vec<Endpoint>, settings: BrokerBuilder) -> Self {
+        let rpc = Arc::new(Rpc::new(endpoints, settings.token.clone(), settings.call_timeout));
+        let shared = Shared { rpc, settings, reporter: OnceLock::new(), closed: AtomicBool::new(false) };
         Self { shared: Arc::new(shared) }
     }
 

@@ -2,7 +2,11 @@
 
 use std::{fmt, time::Duration};
 
-use tonic::transport::Endpoint;
+use secrecy::{ExposeSecret, SecretString};
+use tonic::{
+    metadata::{Ascii, MetadataValue},
+    transport::Endpoint,
+};
 
 use crate::{
     broker::Broker,
@@ -30,6 +34,7 @@ pub struct BrokerBuilder {
     pub(crate) call_timeout: Duration,
     pub(crate) flush_timeout: Duration,
     pub(crate) reporter: ReporterSettings,
+    pub(crate) token: Option<MetadataValue<Ascii>>,
 }
 
 impl Default for BrokerBuilder {
@@ -39,6 +44,7 @@ impl Default for BrokerBuilder {
             call_timeout: Duration::from_secs(10),
             flush_timeout: Duration::from_secs(10),
             reporter: ReporterSettings::default(),
+            token: None,
         }
     }
 }
@@ -74,50 +80,83 @@ impl BrokerBuilder {
         self
     }
 
-    /// Connects at the first call to `http://host:port`, or a bare `host:port`.
+    /// A token that the broker wants with each call; sent as `authorization: Bearer ...`.
     ///
     /// # Errors
-    /// [`Error::InvalidAddress`], also for `https`: give an endpoint with a TLS configuration to
-    /// [`connect_endpoint`](Self::connect_endpoint) instead.
-    pub fn connect(self, address: impl Into<String>) -> Result<Broker, Error> {
-        let address = address.into();
-        let invalid =
-            |message: &str| Error::InvalidAddress { address: address.clone(), message: message.to_owned() };
-        let url = match address.split_once("://") {
-            None => format!("http://{address}"),
-            Some(("http", _)) => address.clone(),
-            Some(("https", _)) => {
-                return Err(invalid(
-                    "for TLS use connect_endpoint with an endpoint that is configured for it",
-                ));
-            }
-            Some(_) => return Err(invalid("the scheme must be http")),
-        };
-        let uri: http::Uri =
-            url.parse().map_err(|error: http::uri::InvalidUri| invalid(&error.to_string()))?;
-        if uri.host().is_none_or(str::is_empty) || uri.port_u16().is_none() {
-            return Err(invalid("it needs a host and a port"));
-        }
-        Ok(self.connect_endpoint(Endpoint::from(uri)))
+    /// [`Error::InvalidToken`] if it cannot be sent in a header.
+    pub fn token(mut self, token: &SecretString) -> Result<Self, Error> {
+        let mut value: MetadataValue<Ascii> =
+            format!("Bearer {}", token.expose_secret()).parse().map_err(|_| Error::InvalidToken)?;
+        value.set_sensitive(true);
+        self.token = Some(value);
+        Ok(self)
+    }
+
+    /// Connects at the first call to `http://host:port`, or a bare `host:port`; to several, if they are separated by
+    /// commas: the next is asked where one is gone.
+    ///
+    /// ```
+    /// let broker = keybroker_client::Broker::connect("broker-0:50051,broker-1:50051")?;
+    /// # let _ = broker;
+    /// # Ok::<(), keybroker_client::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::InvalidAddress`], also for `https`: give endpoints with a TLS configuration to
+    /// [`connect_endpoints`](Self::connect_endpoints) instead.
+    pub fn connect(self, addresses: impl Into<String>) -> Result<Broker, Error> {
+        let addresses = addresses.into();
+        let endpoints = addresses.split(',').map(|address| endpoint(address.trim()));
+        Ok(self.connect_endpoints(endpoints.collect::<Result<_, _>>()?))
     }
 
     /// Connects at the first call to a tonic endpoint, for TLS or a Unix socket. The timeouts of
     /// this builder replace those of the endpoint.
     pub fn connect_endpoint(self, endpoint: Endpoint) -> Broker {
+        self.connect_endpoints(vec![endpoint])
+    }
+
+    /// The same with several brokers of one fleet.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn connect_endpoints(self, endpoints: Vec<Endpoint>) -> Broker {
+        assert!(!endpoints.is_empty(), "give at least one endpoint");
         // Pings find a peer that vanished without closing, which would otherwise be noticed only
         // by a whole call timeout.
-        let endpoint = endpoint
-            .connect_timeout(self.connect_timeout)
-            .http2_keep_alive_interval(Duration::from_secs(20))
-            .keep_alive_timeout(Duration::from_secs(5));
-        Broker::assemble(endpoint, self)
+        let settle = |endpoint: Endpoint| {
+            endpoint
+                .connect_timeout(self.connect_timeout)
+                .http2_keep_alive_interval(Duration::from_secs(20))
+                .keep_alive_timeout(Duration::from_secs(5))
+        };
+        let endpoints = endpoints.into_iter().map(settle).collect();
+        Broker::assemble(endpoints, self)
     }
+}
+
+fn endpoint(address: &str) -> Result<Endpoint, Error> {
+    let invalid =
+        |message: &str| Error::InvalidAddress { address: address.to_owned(), message: message.to_owned() };
+    let url = match address.split_once("://") {
+        None => format!("http://{address}"),
+        Some(("http", _)) => address.to_owned(),
+        Some(("https", _)) => {
+            return Err(invalid("for TLS use connect_endpoints with endpoints that are configured for it"));
+        }
+        Some(_) => return Err(invalid("the scheme must be http")),
+    };
+    let uri: http::Uri = url.parse().map_err(|error: http::uri::InvalidUri| invalid(&error.to_string()))?;
+    if uri.host().is_none_or(str::is_empty) || uri.port_u16().is_none() {
+        return Err(invalid("it needs a host and a port"));
+    }
+    Ok(Endpoint::from(uri))
 }
 
 impl fmt::Debug for Broker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Broker")
-            .field("address", &self.shared.address)
+            .field("addresses", &self.shared.rpc.addresses())
             .field("settings", &self.shared.settings)
             .field("unreported", &self.unreported())
             .finish()
@@ -131,7 +170,8 @@ mod tests {
     #[test]
     fn a_bare_host_and_port_is_an_address() {
         let broker = Broker::connect("127.0.0.1:50051").unwrap();
-        assert!(format!("{broker:?}").contains("http://127.0.0.1:50051"));
+        assert!(format!("{broker:?}").contains("127.0.0.1:50051"));
+        Broker::connect("127.0.0.1:50051, 127.0.0.1:50052").unwrap();
         Broker::connect("http://broker.internal:50051").unwrap();
         Broker::connect("[::1]:50051").unwrap();
     }
@@ -144,6 +184,7 @@ mod tests {
             ("localhost", "port"),
             ("", "host"),
             ("http://two words:1", "invalid"),
+            ("127.0.0.1:50051,", "host"),
         ] {
             let text = Broker::connect(address).unwrap_err().to_string();
             assert!(text.contains(word), "{address}: {text}");

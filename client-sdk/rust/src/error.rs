@@ -85,6 +85,13 @@ pub enum Error {
         within: Duration,
     },
 
+    /// The broker does not take the token, or wants one.
+    #[error("the broker does not take this client's token: give one with BrokerBuilder::token ({message})")]
+    Unauthenticated {
+        /// The broker's words.
+        message: String,
+    },
+
     /// The lease was not used in time.
     #[error(transparent)]
     SendWindowPassed(#[from] SendWindowPassed),
@@ -97,6 +104,10 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
+
+    /// The token cannot be sent.
+    #[error("cannot send this token in a header: give printable ASCII")]
+    InvalidToken,
 
     /// The client was closed.
     #[error("this broker client is closed: connect a new one")]
@@ -148,6 +159,29 @@ impl Error {
                 | Self::SendWindowPassed(_)
                 | Self::Undelivered { .. }
         )
+    }
+
+    /// Whether another broker may serve where this one cannot.
+    pub(crate) fn is_broker_gone(&self) -> bool {
+        let leaving = Some(ErrorReason::ShuttingDown);
+        match self {
+            Self::Unavailable { reason, .. } => reason.is_none() || *reason == leaving,
+            Self::DeadlineExceeded { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// The same, where an Acquire cannot have granted anything.
+    pub(crate) fn is_nothing_handed_out(&self) -> bool {
+        self.is_broker_gone() && matches!(self, Self::Unavailable { answer_lost: false, .. })
+    }
+
+    /// Says which broker could not be reached.
+    pub(crate) fn at(mut self, address: &str) -> Self {
+        if let Self::Unavailable { reason: None, message, .. } = &mut self {
+            *message = format!("{address}: {message}");
+        }
+        self
     }
 
     /// The wait the broker named: exact for a refusal.

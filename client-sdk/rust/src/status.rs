@@ -63,6 +63,7 @@ fn by_code(
         // Tonic's own timer answers Cancelled.
         Code::DeadlineExceeded | Code::Cancelled => Error::DeadlineExceeded { within },
         Code::InvalidArgument => invalid(details, message),
+        Code::Unauthenticated => Error::Unauthenticated { message },
         // A broken connection surfaces as Unknown or Internal with a cause; the server's own
         // Unknown has none.
         Code::Unknown | Code::Internal if std::error::Error::source(status).is_some() => {

@@ -57,7 +57,18 @@ pub(crate) fn routes(version: &'static str) -> Router<Arc<Shared>> {
         let call = Call { version, verb, model, query: &query.unwrap_or_default() };
         serve(&shared, &line, call, &headers, &body).await
     };
+    let interact = move |State(shared): State<Arc<Shared>>,
+                         ConnectInfo(line): ConnectInfo<Line>,
+                         RawQuery(query): RawQuery,
+                         headers: HeaderMap,
+                         body: Bytes| async move {
+        let said: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+        let model = said["model"].as_str().unwrap_or_default().trim_start_matches("models/");
+        let call = Call { version, verb: Verb::Interact, model, query: &query.unwrap_or_default() };
+        serve(&shared, &line, call, &headers, &body).await
+    };
     Router::new()
+        .route("/interactions", post(interact))
         .route("/models", get(list))
         .route("/models/{model}", get(get_model).merge(post(post_model)))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
@@ -166,6 +177,12 @@ fn check<'a>(
         return Err(bodies::unknown_model(call.version, call.model, call.verb.name()));
     }
     let understood = understand(call.verb, headers, body)?;
+    if !shared.files.is_empty() {
+        let said = serde_json::from_slice(body).unwrap_or_default();
+        if shared.files.forbids(&record.project, &said) {
+            return Err(bodies::file_forbidden());
+        }
+    }
     Ok(Admissible { key, record, understood })
 }
 
@@ -258,6 +275,7 @@ fn success(shared: &Shared, call: Call<'_>, query: &Query<'_>, understood: &Unde
         Verb::Stream => {
             Answer::Pieces { pieces: reply::streamed(call.model, seq, understood), sse: query.sse }
         }
+        Verb::Interact => Answer::Json(reply::interaction(call.model, seq, understood)),
         Verb::CountTokens => Answer::Json(reply::counted(understood)),
         Verb::Embed => Answer::Json(reply::embedded()),
         Verb::BatchEmbed => Answer::Json(reply::batch_embedded(understood)),

@@ -23,6 +23,7 @@ pub(crate) enum Verb {
     CountTokens,
     Embed,
     BatchEmbed,
+    Interact,
     GetModel,
     ListModels,
 }
@@ -42,6 +43,7 @@ impl Verb {
             Self::CountTokens => "countTokens",
             Self::Embed => "embedContent",
             Self::BatchEmbed => "batchEmbedContents",
+            Self::Interact => "interactions",
             Self::GetModel => "getModel",
             Self::ListModels => "listModels",
         }
@@ -49,7 +51,7 @@ impl Verb {
 
     /// Whether the quota pays for it. Counting tokens and looking at models is free.
     pub(crate) fn is_charged(self) -> bool {
-        matches!(self, Self::Generate | Self::Stream | Self::Embed | Self::BatchEmbed)
+        matches!(self, Self::Generate | Self::Stream | Self::Embed | Self::BatchEmbed | Self::Interact)
     }
 
     pub(crate) fn embeds(self) -> bool {
@@ -129,6 +131,7 @@ fn check_shape(verb: Verb, body: &Value) -> Result<u64, ErrorBody> {
         {
             missing("CountTokensRequest.contents: contents")
         }
+        Verb::Interact if !is_said(body.get("input")) => missing("input: input"),
         Verb::Embed if !is_filled(body.get("content")) => missing("EmbedContentRequest.content: content"),
         Verb::BatchEmbed => {
             let texts = body.get("requests").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
@@ -146,6 +149,11 @@ fn check_shape(verb: Verb, body: &Value) -> Result<u64, ErrorBody> {
     }
 }
 
+/// A text, or contents.
+fn is_said(input: Option<&Value>) -> bool {
+    input.and_then(Value::as_str).is_some_and(|text| !text.is_empty()) || is_filled(input)
+}
+
 fn is_filled(value: Option<&Value>) -> bool {
     match value {
         Some(Value::Array(list)) => !list.is_empty(),
@@ -155,6 +163,9 @@ fn is_filled(value: Option<&Value>) -> bool {
 }
 
 fn echo_of(body: &Value) -> String {
+    if let Some(text) = body.get("input").and_then(Value::as_str) {
+        return text.chars().take(ECHO_CHARS).collect();
+    }
     let last = match body.get("contents") {
         Some(Value::Array(list)) => list.last(),
         single => single,

@@ -32,6 +32,7 @@ mod call;
 mod connection;
 mod control;
 mod day;
+mod files;
 mod reply;
 mod shared;
 mod window;

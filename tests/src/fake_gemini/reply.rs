@@ -54,6 +54,29 @@ pub(crate) fn streamed(model: &str, seq: u64, understood: &Understood) -> Vec<Va
     pieces
 }
 
+/// An interaction that is over.
+pub(crate) fn interaction(model: &str, seq: u64, understood: &Understood) -> Value {
+    let text = format!("echo: {}", understood.echo);
+    let input = understood.cost.input_tokens;
+    let output = tokens_of_bytes(text.len() as u64);
+    json!({
+        "id": format!("fake-interaction-{seq}"),
+        "object": "interaction",
+        "model": model,
+        "role": "model",
+        "status": "completed",
+        "created": "2026-01-01T00:00:00Z",
+        "updated": "2026-01-01T00:00:00Z",
+        "outputs": [{"type": "text", "text": text}],
+        "steps": [{"type": "model_output", "content": [{"type": "text", "text": text}]}],
+        "usage": {
+            "total_input_tokens": input,
+            "total_output_tokens": output,
+            "total_tokens": input + output,
+        },
+    })
+}
+
 pub(crate) fn counted(understood: &Understood) -> Value {
     json!({"totalTokens": understood.cost.input_tokens})
 }

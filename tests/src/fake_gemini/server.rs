@@ -18,7 +18,7 @@ use super::fault::FaultRule;
 use super::journal::LogPage;
 use super::shared::Shared;
 use super::verdict::Verdict;
-use super::{api, control};
+use super::{api, control, files};
 
 /// A running fake. Dropping it closes it, and every connection with it, at once.
 #[derive(Debug)]
@@ -112,8 +112,10 @@ fn router(shared: Arc<Shared>) -> Router {
         answer::send(Answer::Error(bodies::unknown_path()), &line).await
     };
     Router::new()
-        .nest("/v1", api::routes("v1"))
-        .nest("/v1beta", api::routes("v1beta"))
+        .nest("/v1", api::routes("v1").merge(files::routes("v1")))
+        .nest("/v1beta", api::routes("v1beta").merge(files::routes("v1beta")))
+        .nest("/upload/v1", files::uploads("v1"))
+        .nest("/upload/v1beta", files::uploads("v1beta"))
         .nest("/control", control::routes())
         .fallback(lost)
         .with_state(shared)

@@ -3,6 +3,7 @@
 use super::clock::Clock;
 use super::config::FakeGeminiConfig;
 use super::fault::Faults;
+use super::files::Files;
 use super::journal::Journal;
 use super::judge::Judge;
 use super::keyring::Keyring;
@@ -14,6 +15,7 @@ pub(crate) struct Shared {
     pub(crate) judge: Judge,
     pub(crate) keyring: Keyring,
     pub(crate) faults: Faults,
+    pub(crate) files: Files,
     pub(crate) journal: Journal,
     pub(crate) config: FakeGeminiConfig,
 }
@@ -25,6 +27,7 @@ impl Shared {
             judge: Judge::new(config.limits.clone()),
             keyring: Keyring::new(&config),
             faults: Faults::new(config.seed),
+            files: Files::default(),
             journal: Journal::new(config.log_capacity, clock.now()),
             clock,
             config,

@@ -23,8 +23,9 @@ fn text_bytes(body: &Value) -> u64 {
     let contents = ["contents", "content", "systemInstruction", "system_instruction"];
     let own: u64 = contents.iter().filter_map(|name| body.get(name)).map(bytes_of_contents).sum();
     let nested = body.get("generateContentRequest").map_or(0, text_bytes);
+    let said = body.get("input").and_then(Value::as_str).map_or(0, |text| text.len() as u64);
     let batch = body.get("requests").and_then(Value::as_array);
-    own + nested + batch.map_or(0, |requests| requests.iter().map(text_bytes).sum())
+    own + nested + said + batch.map_or(0, |requests| requests.iter().map(text_bytes).sum())
 }
 
 /// Google takes one content or a list of them in the same place.

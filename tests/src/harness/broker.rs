@@ -31,6 +31,8 @@ pub struct BrokerOptions {
     pub env: Vec<(String, String)>,
     /// Arguments after `serve`.
     pub args: Vec<String>,
+    /// Where it listens for gRPC; none: at a port that the system chooses.
+    pub grpc_addr: Option<String>,
 }
 
 impl BrokerOptions {
@@ -48,6 +50,13 @@ impl BrokerOptions {
         self
     }
 
+    /// Has it listen there for gRPC.
+    #[must_use]
+    pub fn at(mut self, address: &str) -> Self {
+        self.grpc_addr = Some(address.to_owned());
+        self
+    }
+
     /// The command, with ports chosen by the system and a log of JSON lines.
     pub fn command(&self) -> Command {
         let mut command = Command::new(binary("keybroker"));
@@ -61,7 +70,7 @@ impl BrokerOptions {
             .args([
                 "serve",
                 "--grpc-addr",
-                "127.0.0.1:0",
+                self.grpc_addr.as_deref().unwrap_or("127.0.0.1:0"),
                 "--http-addr",
                 "127.0.0.1:0",
                 "--log-format",

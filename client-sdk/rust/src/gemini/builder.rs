@@ -8,11 +8,12 @@ use serde_json::Value;
 
 use super::{
     Gemini,
+    affinity::Affinity,
     error::GeminiError,
     estimate::{Estimator, estimate_input_tokens},
     fallback::{Fallback, FallbackRequest},
 };
-use crate::{backoff::Backoff, broker::Broker};
+use crate::{acquire::AcquireOptions, backoff::Backoff, broker::Broker};
 
 const BASE_URL: &str = "https://generativelanguage.googleapis.com";
 const BACKOFF: Backoff = Backoff { first: Duration::from_millis(500), longest: Duration::from_secs(30) };
@@ -39,6 +40,24 @@ pub(crate) struct Settings {
     pub(crate) max_wait: Duration,
     pub(crate) estimator: Estimator,
     pub(crate) fallback: Option<Fallback>,
+    pub(crate) default_model: String,
+    pub(crate) affinity: Arc<Affinity>,
+}
+
+impl Settings {
+    /// What every lease is asked with.
+    pub(crate) fn options(&self, model: &str) -> AcquireOptions {
+        AcquireOptions {
+            model: model.to_owned(),
+            pool: self.pool.clone(),
+            consumer: self.consumer.clone(),
+            project: self.project.clone(),
+            tier: Some(self.tier),
+            labels: self.labels.clone(),
+            ttl: self.lease_ttl,
+            ..AcquireOptions::default()
+        }
+    }
 }
 
 /// Settings of a [`Gemini`] client; made by [`Gemini::builder`] and [`Gemini::customize`].
@@ -70,6 +89,8 @@ impl GeminiBuilder {
             max_wait: Duration::from_secs(60),
             estimator: Estimator(Arc::new(estimate_input_tokens)),
             fallback: None,
+            default_model: "gemini-2.5-flash".to_owned(),
+            affinity: Arc::default(),
         };
         Self { settings }
     }
@@ -171,6 +192,13 @@ impl GeminiBuilder {
     /// A longer wait is an error at once. Default: 60 s.
     pub fn max_wait(mut self, wait: Duration) -> Self {
         self.settings.max_wait = wait;
+        self
+    }
+
+    /// The model for which [`Gemini::execute`] leases where a request names none, such as an upload of a file.
+    /// Default: `gemini-2.5-flash`.
+    pub fn default_model(mut self, model: impl Into<String>) -> Self {
+        self.settings.default_model = model.into();
         self
     }
 

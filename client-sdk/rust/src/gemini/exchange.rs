@@ -69,6 +69,11 @@ impl Failure {
         Self::http(lease, google.http_status().unwrap_or(status), body, None)
     }
 
+    /// Reports it, and waits a moment.
+    pub(crate) async fn report(self) {
+        report(self.lease, self.outcome).await;
+    }
+
     fn reqwest(lease: Lease, error: reqwest::Error) -> Self {
         let kind = transport_kind(&error);
         Self::transport(lease, kind, describe(error))
@@ -132,14 +137,14 @@ fn timed_out(lease: Lease, limit: Duration) -> Unanswered {
 }
 
 /// Whether the body was handed over to be sent; unset while there is no connection.
-type Departure = Arc<OnceLock<Result<(), SendWindowPassed>>>;
+pub(crate) type Departure = Arc<OnceLock<Result<(), SendWindowPassed>>>;
 
 /// A body that is asked for once there is a connection to send it on, and refuses when that is too
 /// late: Google counts a request when it arrives, and a new connection can take seconds.
 ///
 /// A body of this kind cannot be sent twice, so no redirect and no retry of an HTTP client can
 /// spend a lease again.
-fn timely_body(bytes: Bytes, send_by: Instant) -> (Body, Departure) {
+pub(crate) fn timely_body(bytes: Bytes, send_by: Instant) -> (Body, Departure) {
     let departure = Departure::default();
     let noted = Arc::clone(&departure);
     let body = Body::wrap_stream(stream::once(async move {
@@ -179,7 +184,7 @@ pub(crate) async fn report(lease: Lease, outcome: Outcome) {
     drop(timeout(REPORT_GRACE, report).await);
 }
 
-fn usage_of(body: &[u8]) -> Usage {
+pub(crate) fn usage_of(body: &[u8]) -> Usage {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Envelope {
@@ -191,7 +196,7 @@ fn usage_of(body: &[u8]) -> Usage {
 
 /// A number of seconds, as proxies send it. The form with a date depends on the clocks of both
 /// sides and is not read; the broker knows better waits.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 

@@ -1,14 +1,18 @@
 //! A thin Gemini client: it leases a key for every request, reports what came of it, and obeys the
 //! broker's advice. The bodies are those of the REST API, see [`types`].
 
+mod affinity;
 mod builder;
 mod call;
 mod error;
 mod estimate;
 mod exchange;
 mod fallback;
+mod flow;
+mod forward;
 mod sse;
 mod stream;
+mod tries;
 pub mod types;
 
 use std::{fmt, sync::Arc};
@@ -27,6 +31,7 @@ use self::{
     builder::Settings,
     call::{Answer, Call, Mode},
     fallback::Fallback,
+    forward::Forward,
     types::{
         BatchEmbedContentsRequest, BatchEmbedContentsResponse, CountTokensRequest, CountTokensResponse,
         EmbedContentRequest, EmbedContentResponse, GenerateContentRequest, GenerateContentResponse,
@@ -213,6 +218,31 @@ impl Gemini {
                 Ok(GenerateContentStream::of_one(response))
             }
         }
+    }
+
+    /// Sends any HTTP request to Gemini, such as one made for another SDK, as often and with such keys as the
+    /// broker advises. Its URL is kept; a key that it brings along is taken out. What was made by a project (a file,
+    /// a cached content, a batch) is used with keys of that project, as far as this client saw it being made.
+    ///
+    /// The answer is Google's, an error of the last try included. A stream is passed on as it comes; its lease
+    /// is renewed meanwhile, and reported when the body was read to its end or is dropped.
+    ///
+    /// ```no_run
+    /// # async fn example(gemini: keybroker_client::Gemini) -> Result<(), Box<dyn std::error::Error>> {
+    /// let url = "https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-flash:generateContent";
+    /// let body = r#"{"contents":[{"parts":[{"text":"Name three rivers."}]}]}"#;
+    /// let request = reqwest::Client::new().post(url).header("content-type", "application/json").body(body).build()?;
+    /// let response = gemini.execute(request).await?;
+    /// println!("{}", response.text().await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`GeminiError::InvalidRequest`] for a body that cannot be sent twice; [`GeminiError::Broker`] if no lease was
+    /// to be had, and [`GeminiError::Transport`] if no answer came at all.
+    pub async fn execute(&self, request: reqwest::Request) -> Result<reqwest::Response, GeminiError> {
+        Forward::new(&self.settings, request)?.run().await
     }
 
     async fn unary<T: DeserializeOwned>(

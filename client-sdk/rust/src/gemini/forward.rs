@@ -1,0 +1,326 @@
+//! Any HTTP request to Gemini, sent with leased keys: for HTTP clients of one's own, and for proxies.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use reqwest::{
+    Body, Client, Method, Request, Response, Url,
+    header::{self, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
+};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::{
+    builder::Settings,
+    error::{GeminiError, GoogleError},
+    exchange::{self, Failure},
+    flow::{Flow, Form},
+    sse::SseDecoder,
+    tries::Tries,
+};
+use crate::{
+    acquire::AcquireOptions,
+    lease::{Lease, SendWindowPassed},
+    outcome::{Outcome, TransportKind},
+    wire,
+};
+
+const API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
+/// Headers that are about one connection, or that are set anew. An encoding that is not understood here would hide
+/// what was used.
+const NOT_PASSED_ON: [HeaderName; 10] = [
+    API_KEY,
+    header::AUTHORIZATION,
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::CONNECTION,
+    header::UPGRADE,
+    header::TE,
+    header::ACCEPT_ENCODING,
+    HeaderName::from_static("keep-alive"),
+];
+
+/// A request of the caller's, which may be sent several times.
+pub(crate) struct Forward {
+    settings: Arc<Settings>,
+    http: Client,
+    method: Method,
+    url: Url,
+    headers: HeaderMap,
+    body: Bytes,
+    /// Whether the answer comes in pieces, each a part of what is generated.
+    generates_stream: bool,
+    options: AcquireOptions,
+    deadline: Instant,
+}
+
+/// A request without an answer to pass on.
+enum Unanswered {
+    Missed(Lease, SendWindowPassed),
+    Failed(Box<Failure>, Option<Response>),
+}
+
+impl Unanswered {
+    fn transport(lease: Lease, kind: TransportKind, message: String) -> Self {
+        Self::Failed(Box::new(Failure::transport(lease, kind, message)), None)
+    }
+}
+
+impl Forward {
+    pub(crate) fn new(settings: &Arc<Settings>, mut request: Request) -> Result<Self, GeminiError> {
+        let invalid = |message: &str| GeminiError::InvalidRequest { message: message.to_owned() };
+        let http = settings.http.clone().ok_or_else(|| invalid("the client is not built"))?;
+        let body = match request.body() {
+            None => Bytes::new(),
+            Some(body) => body.as_bytes().map(Bytes::copy_from_slice).ok_or_else(|| {
+                invalid("its body is a stream, which cannot be sent twice: give the body as bytes")
+            })?,
+        };
+        let mut headers = std::mem::take(request.headers_mut());
+        NOT_PASSED_ON.iter().for_each(|name| drop(headers.remove(name)));
+        let url = without_key(request.url());
+        let json = is_json(&headers).then(|| serde_json::from_slice::<Value>(&body).ok()).flatten();
+        let target = Target::of(url.path(), json.as_ref());
+        let model = target.model.unwrap_or_else(|| settings.default_model.clone());
+        let mut options = settings.options(&model).permits(target.permits);
+        if let Some(json) = &json {
+            options.input_tokens = (settings.estimator.0)(json).max(0);
+        }
+        if let Some(project) = settings.affinity.project_of(&url, json.as_ref()) {
+            options.project = project;
+        }
+        let deadline = wire::instant_after(Instant::now(), settings.deadline);
+        let (method, settings) = (request.method().clone(), Arc::clone(settings));
+        let generates_stream = target.generates_stream;
+        Ok(Self { settings, http, method, url, headers, body, generates_stream, options, deadline })
+    }
+
+    /// Sends it until it is answered or nothing is left to try. The answer may be an error of Google's.
+    pub(crate) async fn run(self) -> Result<Response, GeminiError> {
+        let mut tries = Tries::new(&self.settings, self.options.clone(), self.deadline);
+        let mut answered = None;
+        loop {
+            let (lease, key) = match tries.ready().await {
+                Ok(ready) => ready,
+                Err(error) => return answered.ok_or(error),
+            };
+            let goes_on = match self.send(lease, key).await {
+                Ok(response) => return Ok(response),
+                Err(Unanswered::Missed(lease, passed)) => tries.missed(lease, passed),
+                Err(Unanswered::Failed(failure, response)) => {
+                    answered = response;
+                    tries.obey(*failure).await
+                }
+            };
+            if let Err(error) = goes_on {
+                return answered.ok_or(error);
+            }
+        }
+    }
+
+    async fn send(&self, lease: Lease, key: HeaderValue) -> Result<Response, Unanswered> {
+        let settings = &self.settings;
+        let limit = settings.request_timeout.min(self.remaining());
+        let ttl = settings.lease_ttl.unwrap_or_else(|| lease.expires_in()).max(Duration::from_secs(1));
+        let renewal = lease.auto_renew(ttl);
+        let mut request =
+            self.http.request(self.method.clone(), self.url.clone()).headers(self.headers.clone());
+        request = request.header(API_KEY, key);
+        let mut departure = exchange::Departure::default();
+        // What is asked for without a body counts in no quota of a model.
+        if !self.body.is_empty() {
+            let (body, noted) = exchange::timely_body(self.body.clone(), lease.send_by());
+            departure = noted;
+            request = request.header(CONTENT_LENGTH, self.body.len()).body(body);
+        }
+        let started = Instant::now();
+        let response = match timeout(limit, request.send()).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => {
+                return Err(match departure.get() {
+                    Some(Err(passed)) => Unanswered::Missed(lease, *passed),
+                    _ => {
+                        let kind = exchange::transport_kind(&error);
+                        Unanswered::transport(lease, kind, exchange::describe(error))
+                    }
+                });
+            }
+            Err(_) => {
+                return Err(Unanswered::transport(
+                    lease,
+                    TransportKind::Timeout,
+                    format!("no answer in {limit:?}"),
+                ));
+            }
+        };
+        let rest = limit.saturating_sub(started.elapsed());
+        let form = self.form(&response);
+        match (form, response.status().is_success()) {
+            (Some(form), true) => {
+                let (status, headers) = (response.status(), response.headers().clone());
+                let times = (self.deadline, settings.stream_idle_timeout);
+                let flow = Flow::new(lease, renewal, response, form, self.generates_stream, times);
+                match flow.open(rest).await {
+                    Ok(flow) => Ok(answer(status, &headers, Body::wrap_stream(flow.into_stream()))),
+                    Err(unopened) => {
+                        let passed_on = unopened.body.map(|body| answer(status, &headers, body.into()));
+                        Err(Unanswered::Failed(Box::new(unopened.failure), passed_on))
+                    }
+                }
+            }
+            _ => self.read(lease, response, rest).await,
+        }
+    }
+
+    /// Reads an answer in one piece.
+    async fn read(&self, lease: Lease, response: Response, limit: Duration) -> Result<Response, Unanswered> {
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = match timeout(limit, response.bytes()).await {
+            Ok(Ok(body)) => body,
+            Ok(Err(error)) => {
+                let kind = exchange::transport_kind(&error);
+                return Err(Unanswered::transport(lease, kind, exchange::describe(error)));
+            }
+            Err(_) => {
+                let message = format!("the answer did not end in {limit:?}");
+                return Err(Unanswered::transport(lease, TransportKind::Timeout, message));
+            }
+        };
+        let failure = if !status.is_success() {
+            Failure::http(lease, status.as_u16(), body, exchange::retry_after(&headers))
+        } else if let Some(google) = GoogleError::parse(&body) {
+            Failure::embedded(lease, status.as_u16(), &google, body)
+        } else {
+            let json = serde_json::from_slice::<Value>(&body).ok();
+            self.settings.affinity.learn(lease.project(), &headers, json.as_ref());
+            exchange::report(lease, Outcome::Success(exchange::usage_of(&body))).await;
+            return Ok(answer(status, &headers, body.into()));
+        };
+        // With the key masked.
+        let masked = match &failure.outcome {
+            Outcome::HttpError { body, .. } => body.clone(),
+            _ => Bytes::new(),
+        };
+        Err(Unanswered::Failed(Box::new(failure), Some(answer(status, &headers, masked.into()))))
+    }
+
+    /// How an answer is passed on while it comes; none: it is read whole.
+    fn form(&self, response: &Response) -> Option<Form> {
+        let kind =
+            response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        if kind.starts_with("text/event-stream") {
+            Some(Form::Events(SseDecoder::default()))
+        } else if self.generates_stream {
+            Some(Form::Array(Vec::new()))
+        } else if kind.is_empty() || kind.contains("json") {
+            None
+        } else {
+            Some(Form::Opaque)
+        }
+    }
+
+    fn remaining(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+}
+
+/// What a path and a body say of a request.
+#[derive(Debug, PartialEq, Eq)]
+struct Target {
+    model: Option<String>,
+    permits: i32,
+    generates_stream: bool,
+}
+
+impl Target {
+    fn of(path: &str, body: Option<&Value>) -> Self {
+        let parts: Vec<&str> = path.split('/').collect();
+        let place = parts.iter().position(|part| matches!(*part, "models" | "tunedModels"));
+        let named = place.and_then(|place| Some((parts[place], *parts.get(place + 1)?)));
+        let (model, method) = match named {
+            Some((collection, name)) if !name.is_empty() => {
+                let (id, method) = name.split_once(':').unwrap_or((name, ""));
+                let model = if collection == "models" { id.to_owned() } else { format!("{collection}/{id}") };
+                (Some(model), method)
+            }
+            _ => {
+                let model = body.and_then(|body| body.get("model")?.as_str());
+                (model.map(|model| model.trim_start_matches("models/").to_owned()), "")
+            }
+        };
+        let several = body.filter(|_| method == "batchEmbedContents").and_then(|body| body.get("requests"));
+        let permits = several.and_then(Value::as_array).map_or(1, |requests| requests.len().max(1));
+        Self {
+            model: model.filter(|model| !model.is_empty()),
+            permits: i32::try_from(permits).unwrap_or(i32::MAX),
+            generates_stream: method == "streamGenerateContent",
+        }
+    }
+}
+
+fn answer(status: reqwest::StatusCode, headers: &HeaderMap, body: Body) -> Response {
+    let mut response = http::Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers.clone();
+    // The body is framed anew, and may be shorter where a key was masked.
+    for name in [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION] {
+        response.headers_mut().remove(name);
+    }
+    Response::from(response)
+}
+
+/// A key has no place in a URL.
+fn without_key(url: &Url) -> Url {
+    let mut clean = url.clone();
+    if url.query_pairs().any(|(name, _)| name == "key") {
+        let kept: Vec<_> = url.query_pairs().filter(|(name, _)| name != "key").collect();
+        clean.set_query(None);
+        if !kept.is_empty() {
+            clean.query_pairs_mut().extend_pairs(kept);
+        }
+    }
+    clean
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    kind.is_some_and(|kind| kind.contains("json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_request_names_its_model_in_its_path_or_body() {
+        let of = |path: &str, body: Value| Target::of(path, Some(&body));
+        let streamed = of("/v1beta/models/gemini-x:streamGenerateContent", json!({}));
+        assert_eq!((streamed.model.as_deref(), streamed.generates_stream), (Some("gemini-x"), true));
+        let batch = of("/v1/models/embed:batchEmbedContents", json!({ "requests": [{}, {}, {}] }));
+        assert_eq!((batch.model.as_deref(), batch.permits), (Some("embed"), 3));
+        assert_eq!(of("/v1beta/interactions", json!({ "model": "models/m" })).model.as_deref(), Some("m"));
+        assert_eq!(
+            of("/v1beta/tunedModels/mine:generateContent", json!({})).model.as_deref(),
+            Some("tunedModels/mine")
+        );
+        assert_eq!(of("/v1beta/models", json!({})).model, None);
+        assert_eq!(of("/upload/v1beta/files", json!({})).model, None);
+    }
+
+    #[test]
+    fn a_key_in_a_url_is_taken_out() {
+        let clean = |text: &str| without_key(&Url::parse(text).unwrap()).to_string();
+        assert_eq!(
+            clean("http://h/v1/models/m:generateContent?key=fake&alt=sse"),
+            "http://h/v1/models/m:generateContent?alt=sse"
+        );
+        assert_eq!(clean("http://h/v1/models?key=fake"), "http://h/v1/models");
+        assert_eq!(clean("http://h/v1/models?alt=sse"), "http://h/v1/models?alt=sse");
+    }
+}

@@ -1,0 +1,158 @@
+//! Brokers and a fake Gemini, as a scenario wants them.
+
+use std::time::{Duration, Instant};
+
+use keybroker_proto::v1::{InspectPoolRequest, InspectPoolResponse, LimitStatus, admin_client::AdminClient};
+use tempfile::TempDir;
+
+use super::{Error, Expected, Scenario, Seen, StageStep};
+use crate::{
+    fake_gemini::{FakeGemini, FakeGeminiConfig, Limits, config::ANY},
+    harness::{
+        broker::{BrokerOptions, BrokerProcess},
+        process::free_port,
+        redis::RedisServer,
+    },
+};
+
+/// How long is waited for what is expected to be seen.
+const PATIENCE: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// The stage of one scenario; all of it ends when this is dropped.
+#[derive(Debug)]
+pub struct Stage {
+    /// The fake Gemini.
+    pub gemini: FakeGemini,
+    brokers: Vec<Broker>,
+    // Both outlive the brokers.
+    _redis: Option<RedisServer>,
+    _folder: TempDir,
+}
+
+#[derive(Debug)]
+struct Broker {
+    address: String,
+    options: BrokerOptions,
+    process: Option<BrokerProcess>,
+}
+
+impl Broker {
+    fn start(&mut self) -> Result<(), Error> {
+        self.process = Some(BrokerProcess::start(&self.options)?);
+        Ok(())
+    }
+
+    async fn inspect(&self) -> Option<InspectPoolResponse> {
+        self.process.as_ref()?;
+        let mut admin = AdminClient::connect(format!("http://{}", self.address)).await.ok()?;
+        let request = InspectPoolRequest { pool: "default".to_owned() };
+        admin.inspect_pool(request).await.ok().map(tonic::Response::into_inner)
+    }
+}
+
+impl Stage {
+    /// Starts what the scenario needs.
+    ///
+    /// # Errors
+    /// If a part does not start.
+    pub async fn start(scenario: &Scenario) -> Result<Self, Error> {
+        let mut config = FakeGeminiConfig::default().with_projects(scenario.projects, "fake-key-");
+        if scenario.quota != Limits::default() {
+            config.limits.set(ANY, ANY, scenario.quota);
+        }
+        let gemini = FakeGemini::start(config).await?;
+        for rule in &scenario.faults {
+            gemini.control().add_fault(rule).await?;
+        }
+        let folder = TempDir::with_prefix("keybroker-contract")?;
+        let file = folder.path().join("keybroker.toml");
+        std::fs::write(&file, scenario.catalogue()?)?;
+        let redis = if scenario.brokers > 0 { Some(RedisServer::start()?) } else { None };
+        let mut brokers = Vec::new();
+        for _ in 0..scenario.brokers.max(1) {
+            let address = format!("127.0.0.1:{}", free_port()?);
+            let options = BrokerOptions::default().at(&address).arg("--config", file.display().to_string());
+            let options = match &redis {
+                Some(redis) => options.arg("--redis-url", redis.url()),
+                None => options.arg("--data-dir", folder.path().join("data").display().to_string()),
+            };
+            let mut broker = Broker { address, options, process: None };
+            broker.start()?;
+            brokers.push(broker);
+        }
+        Ok(Self { gemini, brokers, _redis: redis, _folder: folder })
+    }
+
+    /// The addresses of the brokers.
+    pub fn addresses(&self) -> Vec<&str> {
+        self.brokers.iter().map(|broker| broker.address.as_str()).collect()
+    }
+
+    /// Does what a runner asks for; the answer for it.
+    ///
+    /// # Errors
+    /// If it cannot be done.
+    pub async fn take(&mut self, step: StageStep) -> Result<serde_json::Value, Error> {
+        match step {
+            StageStep::StopBroker { number } => self.broker(number)?.process = None,
+            StageStep::StartBroker { number } => self.broker(number)?.start()?,
+            StageStep::DrainBroker { number } => {
+                let broker = self.broker(number)?.process.as_mut().ok_or("the broker does not run")?;
+                broker.process().signal("TERM")?;
+            }
+            StageStep::Faults { rules } => {
+                let control = self.gemini.control();
+                control.clear_faults().await?;
+                for rule in &rules {
+                    control.add_fault(rule).await?;
+                }
+            }
+            StageStep::See { expect } => return Ok(serde_json::to_value(self.see(&expect).await)?),
+        }
+        Ok(serde_json::json!({}))
+    }
+
+    fn broker(&mut self, number: usize) -> Result<&mut Broker, Error> {
+        let count = self.brokers.len();
+        let missing =
+            || format!("there is no broker {number}: they are numbered from 0, and there are {count}");
+        self.brokers.get_mut(number).ok_or_else(|| missing().into())
+    }
+
+    /// Looks until all is as expected, or patience ends.
+    async fn see(&self, expect: &Expected) -> Seen {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let seen = self.look().await;
+            if expect.is(&seen) || Instant::now() > until {
+                return seen;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn look(&self) -> Seen {
+        let verdict = self.gemini.verdict();
+        let mut seen = Seen {
+            calls: verdict.calls,
+            refused: verdict.quota_refusals,
+            keys_in_url: verdict.keys_in_url,
+            ..Seen::default()
+        };
+        for broker in &self.brokers {
+            let Some(pool) = broker.inspect().await else { continue };
+            let counters = pool.counters.unwrap_or_default();
+            seen.granted += counters.granted;
+            seen.settled += counters.settled;
+            seen.waiting += counters.waiting;
+            // Brokers share their ledger.
+            let is_one = |limit: &&LimitStatus| {
+                limit.limit_name == "requests in flight" && limit.subject.starts_with("project ")
+            };
+            let of_projects = pool.limits.iter().filter(is_one);
+            seen.in_flight = of_projects.map(|limit| limit.used).sum();
+        }
+        seen
+    }
+}
