@@ -7,7 +7,7 @@ BIN := target/release
 QUICK := --profile quick
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-answers test-day lint bench overload fuzz clean sim chaos
+.PHONY: help setup build demo test test-answers test-day test-sdks lint bench overload fuzz clean sim chaos
 
 help: ## List the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -26,6 +26,12 @@ test: setup lint ## Run everything; installs what it needs
 	$(CARGO) build $(QUICK) --workspace --all-targets
 	$(CARGO) test $(QUICK) --workspace
 	@$(MAKE) --no-print-directory test-day
+	@$(MAKE) --no-print-directory test-sdks
+
+test-sdks: ## Test the SDKs of Python, Go and JavaScript against the binaries of `make test`; each installs what it needs
+	client-sdk/python/run-tests
+	client-sdk/go/run-tests
+	client-sdk/js/run-tests
 
 test-answers: ## Play Google's 23 answers through everything and print the table
 	@$(CARGO) build $(PROFILE) --quiet -p keybroker -p keybroker-tests --bins
