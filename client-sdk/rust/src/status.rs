@@ -60,13 +60,16 @@ fn by_code(
         Code::Unavailable => {
             Error::Unavailable { reason: None, message, retry_after, answer_lost: !never_connected(status) }
         }
-        // Tonic's own timer answers Cancelled.
+        // A connection that broke can surface so as well as tonic's own timer; what a server sends has no cause.
+        Code::Cancelled if has_cause(status) && !caused_by::<tonic::TimeoutExpired>(status) => {
+            Error::Unavailable { reason: None, message, retry_after, answer_lost: true }
+        }
         Code::DeadlineExceeded | Code::Cancelled => Error::DeadlineExceeded { within },
         Code::InvalidArgument => invalid(details, message),
         Code::Unauthenticated => Error::Unauthenticated { message },
         // A broken connection surfaces as Unknown or Internal with a cause; the server's own
         // Unknown has none.
-        Code::Unknown | Code::Internal if std::error::Error::source(status).is_some() => {
+        Code::Unknown | Code::Internal if has_cause(status) => {
             Error::Unavailable { reason: None, message, retry_after, answer_lost: true }
         }
         code => Error::Other { code, message },
@@ -110,9 +113,17 @@ fn invalid(details: &ErrorDetails, message: String) -> Error {
 
 /// Whether the connection was never made, so that the server cannot have seen the call.
 fn never_connected(status: &Status) -> bool {
+    caused_by::<tonic::ConnectError>(status)
+}
+
+fn has_cause(status: &Status) -> bool {
+    std::error::Error::source(status).is_some()
+}
+
+fn caused_by<T: std::error::Error + 'static>(status: &Status) -> bool {
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {
-        if error.is::<tonic::ConnectError>() {
+        if error.is::<T>() {
             return true;
         }
         cause = error.source();
@@ -190,6 +201,19 @@ mod tests {
         assert!(matches!(of(Code::ResourceExhausted), Error::Unavailable { .. }));
         assert!(matches!(of(Code::PermissionDenied), Error::Other { code: Code::PermissionDenied, .. }));
         assert!(matches!(of(Code::Unknown), Error::Other { .. }));
+    }
+
+    #[test]
+    fn a_connection_that_was_cut_is_no_deadline() {
+        let caused = |cause: Box<dyn std::error::Error + Send + Sync>| {
+            let mut status = Status::cancelled("operation was canceled");
+            status.set_source(std::sync::Arc::from(cause));
+            read(&status, Instant::now(), Duration::from_secs(1))
+        };
+        let cut = caused("the connection is gone".into());
+        assert!(matches!(cut, Error::Unavailable { answer_lost: true, .. }), "{cut}");
+        let timer = caused(Box::new(tonic::TimeoutExpired(())));
+        assert!(matches!(timer, Error::DeadlineExceeded { .. }), "{timer}");
     }
 
     #[test]
