@@ -36,7 +36,7 @@ _DETAILS = "grpc-status-details-bin"
 # How gRPC itself words a call that never left, because no connection could be made. Anything else may have
 # reached the broker, and is never taken for this.
 _NEVER_LEFT = ("failed to connect to all addresses", "DNS resolution failed", "errors resolving")
-_UNREACHED = "check that it runs there, and the address; several can be given, separated by commas"
+_UNREACHED = "check that it runs there, the address (several are separated by commas), and whether it wants tls="
 
 
 @dataclass(frozen=True)
