@@ -37,14 +37,16 @@ pub struct Expected {
 impl Expected {
     /// Whether this is what is seen.
     pub fn is(&self, seen: &Seen) -> bool {
-        let same = |expected: Option<i64>, seen: i64| expected.is_none_or(|expected| expected == seen);
-        let as_many = |expected: Option<u64>, seen: u64| expected.is_none_or(|expected| expected == seen);
-        same(self.in_flight, seen.in_flight)
-            && same(self.granted, seen.granted)
-            && same(self.settled, seen.settled)
-            && same(self.waiting, seen.waiting)
-            && as_many(self.calls, seen.calls)
-            && as_many(self.refused, seen.refused)
-            && as_many(self.keys_in_url, seen.keys_in_url)
+        is(self.in_flight, seen.in_flight)
+            && is(self.granted, seen.granted)
+            && is(self.settled, seen.settled)
+            && is(self.waiting, seen.waiting)
+            && is(self.calls, seen.calls)
+            && is(self.refused, seen.refused)
+            && is(self.keys_in_url, seen.keys_in_url)
     }
+}
+
+fn is<T: PartialEq>(expected: Option<T>, seen: T) -> bool {
+    expected.is_none_or(|expected| expected == seen)
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use reqwest::{Url, header::HeaderMap};
+use serde::Deserialize;
 use serde_json::Value;
 
 /// How many things are remembered; the oldest are forgotten first.
@@ -18,6 +19,13 @@ const COLLECTIONS: [&str; 3] = ["files", "cachedContents", "batches"];
 /// Which project made what, as far as this client saw it.
 #[derive(Default)]
 pub(crate) struct Affinity(Mutex<Known>);
+
+/// An answer that tells what was made: the thing itself, or the file of an upload.
+#[derive(Default, Deserialize)]
+struct Made {
+    name: Option<String>,
+    file: Option<Box<Self>>,
+}
 
 #[derive(Default)]
 struct Known {
@@ -38,11 +46,12 @@ impl Affinity {
     }
 
     /// Takes in what an answer says was made.
-    pub(crate) fn learn(&self, project: &str, headers: &HeaderMap, body: Option<&Value>) {
+    pub(crate) fn learn(&self, project: &str, headers: &HeaderMap, body: &[u8]) {
         let session = headers.get("x-goog-upload-url").and_then(|url| url.to_str().ok());
         let session = session.and_then(|url| upload_session(&Url::parse(url).ok()?));
-        let name = |value: &Value| value.get("name")?.as_str().and_then(member);
-        let made = body.and_then(|body| name(body).or_else(|| name(body.get("file")?)));
+        let made = serde_json::from_slice::<Made>(body).unwrap_or_default();
+        let made = [made.name, made.file.and_then(|file| file.name)].into_iter().flatten();
+        let made = made.filter_map(|name| member(&name));
         let mut known = self.known();
         for name in session.into_iter().chain(made) {
             if known.projects.insert(name.clone(), project.to_owned()).is_none() {
@@ -107,7 +116,7 @@ mod tests {
     fn a_file_is_used_with_the_project_that_made_it() {
         let affinity = Affinity::default();
         let made = json!({ "file": { "name": "files/abc", "uri": "https://host/v1beta/files/abc" } });
-        affinity.learn("team-a", &HeaderMap::new(), Some(&made));
+        affinity.learn("team-a", &HeaderMap::new(), made.to_string().as_bytes());
         let asks = json!({ "contents": [{ "parts": [{ "fileData": { "fileUri": "https://host/v1beta/files/abc" } }] }] });
         let generate = url("https://host/v1beta/models/m:generateContent");
         assert_eq!(affinity.project_of(&generate, Some(&asks)).as_deref(), Some("team-a"));
@@ -125,7 +134,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         let session = "https://host/upload/v1beta/files?upload_id=xyz&upload_protocol=resumable";
         headers.insert("x-goog-upload-url", session.parse().unwrap());
-        affinity.learn("team-b", &headers, None);
+        affinity.learn("team-b", &headers, b"");
         assert_eq!(affinity.project_of(&url(session), None).as_deref(), Some("team-b"));
     }
 
@@ -133,7 +142,8 @@ mod tests {
     fn what_is_remembered_is_bounded() {
         let affinity = Affinity::default();
         for number in 0..MOST + 5 {
-            affinity.learn("p", &HeaderMap::new(), Some(&json!({ "name": format!("files/{number}") })));
+            let made = json!({ "name": format!("files/{number}") });
+            affinity.learn("p", &HeaderMap::new(), made.to_string().as_bytes());
         }
         assert_eq!(affinity.known().projects.len(), MOST);
         assert_eq!(affinity.project_of(&url("https://host/v1beta/files/0"), None), None);

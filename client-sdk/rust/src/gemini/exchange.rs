@@ -8,13 +8,14 @@ use std::{
 use bytes::Bytes;
 use futures_util::stream;
 use reqwest::{
-    Body, Response,
+    Body, RequestBuilder, Response,
     header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
 };
 use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::{
+    builder::Settings,
     call::{Answer, Call, Mode},
     error::{GeminiError, GoogleError, UpstreamError},
     stream::Live,
@@ -24,6 +25,7 @@ use crate::{
     lease::{Lease, SendWindowPassed},
     outcome::{Outcome, TransportKind, Usage},
     redact::redact,
+    renew::AutoRenew,
 };
 
 /// How long an answer is held back until its report has arrived. Delivery goes on after it.
@@ -74,7 +76,7 @@ impl Failure {
         report(self.lease, self.outcome).await;
     }
 
-    fn reqwest(lease: Lease, error: reqwest::Error) -> Self {
+    pub(crate) fn reqwest(lease: Lease, error: reqwest::Error) -> Self {
         let kind = transport_kind(&error);
         Self::transport(lease, kind, describe(error))
     }
@@ -93,36 +95,64 @@ impl From<Failure> for Unanswered {
     }
 }
 
+/// The head of an answer, with the lease that its rest decides on.
+pub(crate) struct Answered {
+    pub(crate) lease: Lease,
+    pub(crate) renewal: AutoRenew,
+    pub(crate) response: Response,
+    /// How long the rest may take.
+    pub(crate) rest: Duration,
+}
+
+/// Sends a request with this body and waits for the head of its answer. What has no body counts in no quota of a
+/// model, and may leave late.
+pub(crate) async fn depart(
+    settings: &Settings,
+    request: RequestBuilder,
+    body: &Bytes,
+    lease: Lease,
+    limit: Duration,
+) -> Result<Answered, Unanswered> {
+    // Started before sending: a slow answer must not outlive its lease.
+    let ttl = settings.lease_ttl.unwrap_or_else(|| lease.expires_in()).max(Duration::from_secs(1));
+    let renewal = lease.auto_renew(ttl);
+    let (request, departure) = if body.is_empty() {
+        (request, None)
+    } else {
+        let (timely, departure) = timely_body(body.clone(), lease.send_by());
+        (request.header(CONTENT_LENGTH, body.len()).body(timely), Some(departure))
+    };
+    let left = || departure.as_ref().map(|departure| departure.get());
+    let started = Instant::now();
+    match timeout(limit, request.send()).await {
+        Ok(Ok(response)) => {
+            Ok(Answered { lease, renewal, response, rest: limit.saturating_sub(started.elapsed()) })
+        }
+        Ok(Err(error)) => match left().flatten() {
+            Some(Err(passed)) => Err(Unanswered::Missed(lease, *passed)),
+            _ => Err(Failure::reqwest(lease, error).into()),
+        },
+        Err(_) if left() == Some(None) => {
+            let message = format!("no connection in {limit:?}");
+            Err(Failure::transport(lease, TransportKind::Connect, message).into())
+        }
+        Err(_) => Err(timed_out(lease, limit)),
+    }
+}
+
 /// Sends one request; the lease is reported here if it succeeds.
 pub(crate) async fn send(call: &Call, lease: Lease, key: HeaderValue) -> Result<Answer, Unanswered> {
-    let limit = call.settings.request_timeout.min(call.remaining());
-    // Started before sending: a slow answer must not outlive its lease.
-    let ttl = call.settings.lease_ttl.unwrap_or_else(|| lease.expires_in()).max(Duration::from_secs(1));
-    let renewal = lease.auto_renew(ttl);
-    let (body, departure) = timely_body(call.body.clone(), lease.send_by());
+    let settings = &call.settings;
+    let limit = settings.request_timeout.min(call.remaining());
     let request = call
         .http
         .post(&call.url)
         .header("x-goog-api-key", key)
-        .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
-        .header(CONTENT_LENGTH, call.body.len())
-        .body(body);
-    let started = Instant::now();
-    let response = match timeout(limit, request.send()).await {
-        Ok(Ok(response)) => response,
-        Ok(Err(error)) => match departure.get() {
-            Some(Err(passed)) => return Err(Unanswered::Missed(lease, *passed)),
-            _ => return Err(Failure::reqwest(lease, error).into()),
-        },
-        Err(_) if departure.get().is_none() => {
-            let message = format!("no connection in {limit:?}");
-            return Err(Failure::transport(lease, TransportKind::Connect, message).into());
-        }
-        Err(_) => return Err(timed_out(lease, limit)),
-    };
-    let rest = limit.saturating_sub(started.elapsed());
+        .header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let Answered { lease, renewal, response, rest } =
+        depart(settings, request, &call.body, lease, limit).await?;
     if call.mode == Mode::Stream && response.status().is_success() {
-        let live = Live::new(lease, renewal, response, call.deadline, call.settings.stream_idle_timeout);
+        let live = Live::new(lease, renewal, response, call.deadline, settings.stream_idle_timeout);
         return Ok(Answer::Stream(live.open(rest).await?));
     }
     match timeout(rest, read(response)).await {
@@ -132,19 +162,19 @@ pub(crate) async fn send(call: &Call, lease: Lease, key: HeaderValue) -> Result<
     }
 }
 
-fn timed_out(lease: Lease, limit: Duration) -> Unanswered {
+pub(crate) fn timed_out(lease: Lease, limit: Duration) -> Unanswered {
     Failure::transport(lease, TransportKind::Timeout, format!("no answer in {limit:?}")).into()
 }
 
 /// Whether the body was handed over to be sent; unset while there is no connection.
-pub(crate) type Departure = Arc<OnceLock<Result<(), SendWindowPassed>>>;
+type Departure = Arc<OnceLock<Result<(), SendWindowPassed>>>;
 
 /// A body that is asked for once there is a connection to send it on, and refuses when that is too
 /// late: Google counts a request when it arrives, and a new connection can take seconds.
 ///
 /// A body of this kind cannot be sent twice, so no redirect and no retry of an HTTP client can
 /// spend a lease again.
-pub(crate) fn timely_body(bytes: Bytes, send_by: Instant) -> (Body, Departure) {
+fn timely_body(bytes: Bytes, send_by: Instant) -> (Body, Departure) {
     let departure = Departure::default();
     let noted = Arc::clone(&departure);
     let body = Body::wrap_stream(stream::once(async move {
@@ -173,7 +203,7 @@ async fn settle(
     if let Some(google) = GoogleError::parse(&body) {
         return Err(Failure::embedded(lease, status, &google, body));
     }
-    report(lease, Outcome::Success(usage_of(&body))).await;
+    report(lease, Outcome::Success(usage_of(&body).unwrap_or_default())).await;
     Ok(Answer::Body(body))
 }
 
@@ -184,14 +214,14 @@ pub(crate) async fn report(lease: Lease, outcome: Outcome) {
     drop(timeout(REPORT_GRACE, report).await);
 }
 
-pub(crate) fn usage_of(body: &[u8]) -> Usage {
+pub(crate) fn usage_of(body: &[u8]) -> Option<Usage> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Envelope {
         usage_metadata: Option<UsageMetadata>,
     }
-    let usage = serde_json::from_slice::<Envelope>(body).ok().and_then(|envelope| envelope.usage_metadata);
-    usage.as_ref().map(Usage::from).unwrap_or_default()
+    let usage = serde_json::from_slice::<Envelope>(body).ok()?.usage_metadata?;
+    Some(Usage::from(&usage))
 }
 
 /// A number of seconds, as proxies send it. The form with a date depends on the clocks of both
@@ -230,9 +260,9 @@ mod tests {
 
     #[test]
     fn usage_is_read_where_there_is_some() {
-        let usage = usage_of(br#"{"usageMetadata":{"promptTokenCount":7,"totalTokenCount":9}}"#);
+        let usage = usage_of(br#"{"usageMetadata":{"promptTokenCount":7,"totalTokenCount":9}}"#).unwrap();
         assert_eq!((usage.input_tokens, usage.total_tokens, usage.output_tokens), (Some(7), Some(9), None));
-        assert_eq!(usage_of(b"[]"), Usage::default());
+        assert_eq!(usage_of(b"[]"), None);
     }
 
     #[test]

@@ -5,14 +5,13 @@ use std::{collections::VecDeque, io, pin::Pin, time::Duration, time::Instant};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use reqwest::Response;
-use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::{
     error::GoogleError,
-    exchange::{Failure, describe, report, transport_kind},
+    exchange::{Failure, describe, report, transport_kind, usage_of},
     sse::SseDecoder,
-    types::{GenerateContentResponse, UsageMetadata},
+    types::GenerateContentResponse,
 };
 use crate::{
     lease::Lease,
@@ -230,16 +229,6 @@ impl Flow {
         }
         self.finished |= answer.finish_reason().is_some();
     }
-}
-
-fn usage_of(event: &[u8]) -> Option<Usage> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Envelope {
-        usage_metadata: Option<UsageMetadata>,
-    }
-    let envelope = serde_json::from_slice::<Envelope>(event).ok()?;
-    envelope.usage_metadata.as_ref().map(Usage::from)
 }
 
 impl Drop for Flow {

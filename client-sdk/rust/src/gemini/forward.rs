@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use reqwest::{
     Body, Client, Method, Request, Response, Url,
-    header::{self, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
+    header::{self, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
 use serde_json::Value;
 use tokio::time::timeout;
@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::{
     builder::Settings,
     error::{GeminiError, GoogleError},
-    exchange::{self, Failure},
+    exchange::{self, Answered, Failure},
     flow::{Flow, Form},
     sse::SseDecoder,
     tries::Tries,
@@ -24,7 +24,7 @@ use super::{
 use crate::{
     acquire::AcquireOptions,
     lease::{Lease, SendWindowPassed},
-    outcome::{Outcome, TransportKind},
+    outcome::Outcome,
     wire,
 };
 
@@ -64,9 +64,12 @@ enum Unanswered {
     Failed(Box<Failure>, Option<Response>),
 }
 
-impl Unanswered {
-    fn transport(lease: Lease, kind: TransportKind, message: String) -> Self {
-        Self::Failed(Box::new(Failure::transport(lease, kind, message)), None)
+impl From<exchange::Unanswered> for Unanswered {
+    fn from(unanswered: exchange::Unanswered) -> Self {
+        match unanswered {
+            exchange::Unanswered::Missed(lease, passed) => Self::Missed(lease, passed),
+            exchange::Unanswered::Failed(failure) => Self::Failed(failure, None),
+        }
     }
 }
 
@@ -124,40 +127,11 @@ impl Forward {
 
     async fn send(&self, lease: Lease, key: HeaderValue) -> Result<Response, Unanswered> {
         let settings = &self.settings;
-        let limit = settings.request_timeout.min(self.remaining());
-        let ttl = settings.lease_ttl.unwrap_or_else(|| lease.expires_in()).max(Duration::from_secs(1));
-        let renewal = lease.auto_renew(ttl);
-        let mut request =
-            self.http.request(self.method.clone(), self.url.clone()).headers(self.headers.clone());
-        request = request.header(API_KEY, key);
-        let mut departure = exchange::Departure::default();
-        // What is asked for without a body counts in no quota of a model.
-        if !self.body.is_empty() {
-            let (body, noted) = exchange::timely_body(self.body.clone(), lease.send_by());
-            departure = noted;
-            request = request.header(CONTENT_LENGTH, self.body.len()).body(body);
-        }
-        let started = Instant::now();
-        let response = match timeout(limit, request.send()).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => {
-                return Err(match departure.get() {
-                    Some(Err(passed)) => Unanswered::Missed(lease, *passed),
-                    _ => {
-                        let kind = exchange::transport_kind(&error);
-                        Unanswered::transport(lease, kind, exchange::describe(error))
-                    }
-                });
-            }
-            Err(_) => {
-                return Err(Unanswered::transport(
-                    lease,
-                    TransportKind::Timeout,
-                    format!("no answer in {limit:?}"),
-                ));
-            }
-        };
-        let rest = limit.saturating_sub(started.elapsed());
+        let limit = settings.request_timeout.min(self.deadline.saturating_duration_since(Instant::now()));
+        let request = self.http.request(self.method.clone(), self.url.clone()).headers(self.headers.clone());
+        let request = request.header(API_KEY, key);
+        let Answered { lease, renewal, response, rest } =
+            exchange::depart(settings, request, &self.body, lease, limit).await?;
         let form = self.form(&response);
         match (form, response.status().is_success()) {
             (Some(form), true) => {
@@ -181,23 +155,17 @@ impl Forward {
         let (status, headers) = (response.status(), response.headers().clone());
         let body = match timeout(limit, response.bytes()).await {
             Ok(Ok(body)) => body,
-            Ok(Err(error)) => {
-                let kind = exchange::transport_kind(&error);
-                return Err(Unanswered::transport(lease, kind, exchange::describe(error)));
-            }
-            Err(_) => {
-                let message = format!("the answer did not end in {limit:?}");
-                return Err(Unanswered::transport(lease, TransportKind::Timeout, message));
-            }
+            Ok(Err(error)) => return Err(exchange::Unanswered::from(Failure::reqwest(lease, error)).into()),
+            Err(_) => return Err(exchange::timed_out(lease, limit).into()),
         };
         let failure = if !status.is_success() {
             Failure::http(lease, status.as_u16(), body, exchange::retry_after(&headers))
         } else if let Some(google) = GoogleError::parse(&body) {
             Failure::embedded(lease, status.as_u16(), &google, body)
         } else {
-            let json = serde_json::from_slice::<Value>(&body).ok();
-            self.settings.affinity.learn(lease.project(), &headers, json.as_ref());
-            exchange::report(lease, Outcome::Success(exchange::usage_of(&body))).await;
+            self.settings.affinity.learn(lease.project(), &headers, &body);
+            let usage = exchange::usage_of(&body).unwrap_or_default();
+            exchange::report(lease, Outcome::Success(usage)).await;
             return Ok(answer(status, &headers, body.into()));
         };
         // With the key masked.
@@ -221,10 +189,6 @@ impl Forward {
         } else {
             Some(Form::Opaque)
         }
-    }
-
-    fn remaining(&self) -> Duration {
-        self.deadline.saturating_duration_since(Instant::now())
     }
 }
 
