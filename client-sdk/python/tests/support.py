@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import socket
 import subprocess
 import tempfile
@@ -35,11 +36,17 @@ def binary(name: str) -> str:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
+    """A port that nobody listens on.
+
+    It is below those that Linux and macOS give to outgoing connections (from 32768), so that no connection of another
+    test's takes it before it is used.
+    """
+    for _ in range(100):
+        port = random.randrange(15_000, 32_000)
+        with contextlib.suppress(OSError), socket.socket() as one:
+            one.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no port of a hundred is free")
 
 
 def until(true: Callable[[], Any], what: str, patience: float = 10.0) -> Any:
@@ -132,12 +139,15 @@ class Broker:
         self.process.start()
 
         def ready() -> bool:
+            running = self.process.running
+            if running is not None and running.poll() is not None:
+                raise AssertionError(f"the broker ended with {running.returncode}: {self.process.log.read_text()}")
             with contextlib.suppress(OSError):
                 urllib.request.urlopen(f"http://{self.http}/readyz", timeout=1).close()
                 return True
             return False
 
-        until(ready, f"a broker at {self.address}")
+        until(ready, f"a broker at {self.address}", patience=30)
 
     def stop(self) -> None:
         self.process.stop()

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::TcpListener,
+    ops::Range,
     process::{Child, Command, ExitStatus},
     time::{Duration, Instant},
 };
@@ -82,12 +83,23 @@ impl Drop for Process {
     }
 }
 
+/// Ports below those that Linux and macOS give to outgoing connections (from 32768), so that no connection of
+/// another test's can take one between its choice and its use.
+const PORTS: Range<u16> = 15_000..32_000;
+
 /// A port on loopback that was free a moment ago.
 ///
 /// # Errors
 /// If there is none.
 pub fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    let mut bound = Err(io::Error::from(io::ErrorKind::AddrInUse));
+    for _ in 0..100 {
+        bound = TcpListener::bind(("127.0.0.1", rand::random_range(PORTS)));
+        if bound.is_ok() {
+            break;
+        }
+    }
+    Ok(bound?.local_addr()?.port())
 }
 
 /// Asks until the answer is yes, for at most this long.

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -100,8 +102,7 @@ type Broker struct {
 	Address string
 }
 
-// StartBroker starts one with this configuration, in TOML. address is where it listens; empty: at a port that the
-// system chooses.
+// StartBroker starts one with this configuration, in TOML. address is where it listens; empty: at a free port.
 func StartBroker(t testing.TB, config, address string, args ...string) *Broker {
 	t.Helper()
 	folder := t.TempDir()
@@ -110,7 +111,7 @@ func StartBroker(t testing.TB, config, address string, args ...string) *Broker {
 		t.Fatal(err)
 	}
 	if address == "" {
-		address = "127.0.0.1:0"
+		address = fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	}
 	all := append([]string{
 		"serve", "--config", file, "--data-dir", filepath.Join(folder, "data"),
@@ -141,6 +142,21 @@ func StartBroker(t testing.TB, config, address string, args ...string) *Broker {
 		return log.String()
 	})
 	return &Broker{process, at}
+}
+
+// freePort returns a port at which nobody listens, below those that Linux and macOS give to outgoing connections (from
+// 32768), so that no connection of another test's takes it before it is used, nor while a broker is away.
+func freePort(t testing.TB) int {
+	t.Helper()
+	for range 100 {
+		port := 15_000 + rand.IntN(17_000)
+		if listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			listener.Close()
+			return port
+		}
+	}
+	t.Fatal("no port of a hundred is free")
+	return 0
 }
 
 // Config is a broker's configuration with so many projects, of one plainly fake key each, and these limits in each
