@@ -7,7 +7,7 @@ BIN := target/release
 QUICK := --profile quick
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-answers test-day test-sdks lint bench overload fuzz clean sim chaos
+.PHONY: help setup build demo test test-answers test-day test-exactness test-sdks lint bench overload fuzz clean sim chaos
 
 help: ## List the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -26,7 +26,11 @@ test: setup lint ## Run everything; installs what it needs
 	$(CARGO) build $(QUICK) --workspace --all-targets
 	$(CARGO) test $(QUICK) --workspace
 	@$(MAKE) --no-print-directory test-day
-	@$(MAKE) --no-print-directory test-sdks
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-exactness test-sdks
+
+test-exactness: setup ## Ask for more than the quota for three minutes, on each ledger, and count what was sent
+	@$(CARGO) build $(QUICK) --quiet --workspace --all-targets
+	$(CARGO) test $(QUICK) --workspace --test exactness -- --test-threads 5
 
 test-sdks: ## Test the SDKs of Python, Go and JavaScript against the binaries of `make test`; each installs what it needs
 	client-sdk/python/run-tests
@@ -38,7 +42,7 @@ test-answers: ## Play Google's 23 answers through everything and print the table
 	@$(BIN)/answers
 
 test-day: setup ## Let a whole day go by in virtual time, on both days of the year with a change of daylight time
-	$(CARGO) test $(QUICK) -p keybroker-tests --test day
+	$(CARGO) test $(QUICK) --workspace --test day
 
 sim: ## Simulate a fleet in virtual time: SEED=7, SEEDS=1..1000, or SCALE=1 for 10,000 projects and a million workers
 	@$(CARGO) build $(PROFILE) --quiet -p keybroker-tests --bin sim
@@ -65,7 +69,7 @@ overload: ## Ask a broker for five times its capacity for a minute, on each ledg
 	@$(BIN)/overload $(ARGS)
 
 fuzz: ## Put hurt input to everything that reads what others wrote; CASES=1000000 for that many
-	HOSTILE_CASES=$(or $(CASES),1000000) $(CARGO) test $(QUICK) -p keybroker-tests --test hostile -- --nocapture
+	HOSTILE_CASES=$(or $(CASES),1000000) $(CARGO) test $(QUICK) --workspace --test hostile -- --nocapture
 
 clean: ## Remove what was built
 	$(CARGO) clean

@@ -322,7 +322,8 @@ def test_a_forked_child_begins_anew(stub: StubBroker, broker: keybroker.Broker) 
     told = sorted(answers.get(timeout=1) for _ in range(4))
     assert told[:2] == ["DONE", "DONE"]
     assert "parent process" in told[2]
-    assert [report.lease_id for report in stub.reports] == ["lease-1", "lease-2"]
+    # The children run side by side.
+    assert {report.lease_id for report in stub.reports} == {"lease-1", "lease-2"}
     with broker.lease(MODEL) as after:
         after.begin_send()
         after.success()
