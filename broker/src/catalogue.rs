@@ -21,7 +21,7 @@ pub use hook::{EventKind, Hook, HookAction, HookFormat};
 pub use limit::{Dimension, LARGEST_AMOUNT, Limit, LimitRule, Window};
 pub use money::Dollars;
 use pattern::bare_model;
-pub use pattern::{ModelPattern, NotAPattern, is_model_name};
+pub use pattern::{NamePattern, NotAPattern, is_model_name};
 pub use plan::{DEFAULT_CONSUMER_RATE, DEFAULT_PLAN, Plan, PlanMode, is_consumer_id};
 pub use pool::{
     BillingAccount, DEFAULT_LEASE_TTL, DEFAULT_POOL, DEFAULT_SEND_WITHIN, Key, LearnLimits, Pool, Project,

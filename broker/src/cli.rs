@@ -59,6 +59,8 @@ pub enum Command {
     Usage(Box<UsageArgs>),
     /// Print a new master key, under which key texts are sealed
     GenerateMasterKey,
+    /// Print a new token for an identity, and the digest by which the configuration knows it
+    GenerateToken,
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -107,6 +109,10 @@ pub struct ServeArgs {
     /// Listen for HTTP (/healthz, /readyz) on this address
     #[arg(long, env = "KEYBROKER_HTTP_ADDR", default_value = "127.0.0.1:8080", value_name = "ADDR")]
     pub http_addr: SocketAddr,
+    /// Listen beyond this host without encryption, or without asking who calls: whoever reaches the addresses can
+    /// lease the keys, and read them on their way
+    #[arg(long, env = "KEYBROKER_INSECURE")]
+    pub insecure: bool,
     /// Keep the ledger in this Redis (6.2 or newer, maxmemory-policy noeviction), shared by any number
     /// of brokers; without it the ledger is embedded, for this broker alone
     ///

@@ -1,5 +1,6 @@
 //! keybroker leases Gemini API keys to a fleet of workers that share one quota exactly.
 
+pub mod access;
 pub mod broker;
 pub mod catalogue;
 pub mod claims;

@@ -4,6 +4,7 @@ use std::{io::Write, process::ExitCode};
 
 use clap::{CommandFactory, Parser};
 use keybroker::{
+    access::{TokenDigest, generate_token},
     cli::{Cli, Command, ConfigArgs},
     config::{self, Sources},
     operate,
@@ -30,6 +31,16 @@ fn main() -> ExitCode {
             let _ = writeln!(std::io::stdout(), "{}", *seal::generate_master_key());
             ExitCode::SUCCESS
         }
+        Command::GenerateToken => {
+            let token = generate_token();
+            let digest = TokenDigest::of(&token);
+            let _ = writeln!(
+                std::io::stdout(),
+                "{}\n# for the configuration, in one of [[identities]]:\ntoken_sha256 = [\"{digest}\"]",
+                *token
+            );
+            ExitCode::SUCCESS
+        }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "keybroker", &mut std::io::stdout());
             ExitCode::SUCCESS
@@ -44,7 +55,7 @@ fn check(args: &ConfigArgs) -> ExitCode {
             for warning in &loaded.warnings {
                 let _ = writeln!(std::io::stderr(), "warning: {warning}");
             }
-            for line in config::summary(&loaded.catalogue) {
+            for line in config::summary(&loaded) {
                 let _ = writeln!(std::io::stdout(), "{line}");
             }
             ExitCode::SUCCESS

@@ -10,6 +10,7 @@ use std::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
+    access::Access,
     config::{self, Sources},
     fleet::Fleet,
 };
@@ -22,7 +23,13 @@ pub type Stamps = Vec<Option<(SystemTime, u64)>>;
 
 /// Watches until it is dropped. `seen` is how the files stood right after they were read: what
 /// changed since then, while the broker started, is news.
-pub async fn watch(fleet: Arc<Fleet>, config: Option<PathBuf>, files: Vec<PathBuf>, seen: Stamps) {
+pub async fn watch(
+    fleet: Arc<Fleet>,
+    access: Access,
+    config: Option<PathBuf>,
+    files: Vec<PathBuf>,
+    seen: Stamps,
+) {
     let (mut files, mut seen) = (files, seen);
     let Ok(mut hangup) = signal(SignalKind::hangup()) else {
         tracing::warn!(
@@ -41,7 +48,7 @@ pub async fn watch(fleet: Arc<Fleet>, config: Option<PathBuf>, files: Vec<PathBu
             continue;
         }
         seen = now;
-        if let Some(read) = reload(&fleet, config.clone()).await {
+        if let Some(read) = reload(&fleet, &access, config.clone()).await {
             // The same files keep the stamps from before they were read.
             if read != files {
                 files = read;
@@ -51,7 +58,7 @@ pub async fn watch(fleet: Arc<Fleet>, config: Option<PathBuf>, files: Vec<PathBu
     }
 }
 
-async fn reload(fleet: &Fleet, config: Option<PathBuf>) -> Option<Vec<PathBuf>> {
+async fn reload(fleet: &Fleet, access: &Access, config: Option<PathBuf>) -> Option<Vec<PathBuf>> {
     let loaded = match config::load(&Sources::of_process(config)) {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -62,11 +69,15 @@ async fn reload(fleet: &Fleet, config: Option<PathBuf>) -> Option<Vec<PathBuf>> 
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    let summary = config::summary(&loaded);
+    if let Err(why) = access.replace(loaded.access) {
+        tracing::error!("the new configuration is not used, the old one stays: {why}");
+        return None;
+    }
     if fleet.stands(&loaded.catalogue) {
-        tracing::info!("the configuration was read again and means the same");
+        tracing::info!("the configuration was read again; certificates, tokens and identities are in place");
         return Some(loaded.files);
     }
-    let summary = config::summary(&loaded.catalogue);
     if let Err(error) = fleet.configure(loaded.catalogue).await {
         tracing::error!(%error, "the new configuration is not used, the old one stays");
         return None;

@@ -2,6 +2,7 @@
 
 use std::{
     io::Write,
+    net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
@@ -12,6 +13,7 @@ use tokio::{net::TcpListener, signal::unix::SignalKind};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    access::{Access, Rules},
     cli::{DataSync, LogFormat, ServeArgs},
     config::{self, Loaded, Sources},
     fleet::Fleet,
@@ -84,6 +86,11 @@ async fn run(
     let limits =
         Limits { max_connections: args.max_connections, max_connection_age: args.max_connection_age };
     descriptors::raise_limit(limits.max_connections);
+    for (addr, setting) in [(args.grpc_addr, "--grpc-addr"), (args.http_addr, "--http-addr")] {
+        refuse_to_be_open(addr, setting, &loaded.access, args.insecure)?;
+    }
+    let summary = config::summary(&loaded);
+    let access = Access::new(loaded.access);
     let listeners = Listeners {
         grpc: bind(args.grpc_addr, "--grpc-addr or KEYBROKER_GRPC_ADDR").await?,
         http: bind(args.http_addr, "--http-addr or KEYBROKER_HTTP_ADDR").await?,
@@ -93,7 +100,7 @@ async fn run(
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    for line in config::summary(&loaded.catalogue) {
+    for line in summary {
         tracing::info!("{line}");
     }
     let fleet = Fleet::open(ledger.clone(), registry, master_keys, loaded.catalogue).await;
@@ -101,11 +108,16 @@ async fn run(
     let _probing = fleet.broker().probe().map_err(Failure::failed)?;
     let grpc = listeners.grpc.local_addr().map_err(Failure::failed)?;
     let http = listeners.http.local_addr().map_err(Failure::failed)?;
-    let reloading =
-        tokio::spawn(reload::watch(fleet.clone(), args.config.config.clone(), loaded.files, seen));
+    let reloading = tokio::spawn(reload::watch(
+        fleet.clone(),
+        access.clone(),
+        args.config.config.clone(),
+        loaded.files,
+        seen,
+    ));
     let following = tokio::spawn(fleet.clone().watch());
     tracing::info!(%grpc, %http, "serving");
-    let outcome = server::run(fleet, listeners, limits, stop_signal()?, args.drain_grace).await;
+    let outcome = server::run(fleet, access, listeners, limits, stop_signal()?, args.drain_grace).await;
     reloading.abort();
     following.abort();
     outcome.map_err(Failure::failed)?;
@@ -114,6 +126,26 @@ async fn run(
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Beyond this host nobody listens without encryption and without asking who calls, unless that was said.
+fn refuse_to_be_open(addr: SocketAddr, setting: &str, access: &Rules, insecure: bool) -> Result<(), Failure> {
+    let missing = match (access.tls.is_some(), access.are_closed()) {
+        _ if addr.ip().is_loopback() => return Ok(()),
+        (true, true) => return Ok(()),
+        (false, false) => {
+            "without [tls] and [[identities]] in the configuration, whoever reaches it has the keys"
+        }
+        (false, true) => "without [tls] in the configuration, keys and tokens can be read on their way",
+        (true, false) => "without [[identities]] in the configuration, whoever reaches it has the keys",
+    };
+    if insecure {
+        tracing::warn!("{setting} {addr} is open to other hosts: {missing}");
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "{setting} {addr} is open to other hosts: {missing}; add what is missing, listen on 127.0.0.1, or say --insecure"
+    )))
 }
 
 fn start_logging(args: &ServeArgs) -> Result<(), Failure> {

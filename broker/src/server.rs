@@ -1,9 +1,11 @@
 //! Serves a broker on listeners that are already bound, until it is told to stop.
 
+mod authenticate;
 mod connections;
 pub(crate) mod descriptors;
 mod intake;
 mod limits;
+mod peer;
 
 use std::{
     future::Future,
@@ -27,11 +29,13 @@ use tokio::{
 use tonic::transport::Server;
 
 use crate::{
+    access::Access,
     broker::Broker,
     fleet::Fleet,
     grpc::{AdminService, KeyBrokerService},
     http,
 };
+use authenticate::AuthenticateLayer;
 use connections::Connections;
 use intake::IntakeLayer;
 pub use limits::Limits;
@@ -39,6 +43,7 @@ use limits::{
     AGE_GRACE, HTTP_AGE, LARGEST_HEADERS, LARGEST_REQUEST, MOST_HTTP_CONNECTIONS, MOST_STREAMS, PING_EVERY,
     PING_WITHIN, WINDOWS,
 };
+pub use peer::Peer;
 
 /// How often it is looked whether anybody may still have something to say while draining.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -62,6 +67,7 @@ pub struct Listeners {
 /// If a server fails.
 pub async fn run(
     fleet: Arc<Fleet>,
+    access: Access,
     listeners: Listeners,
     limits: Limits,
     stop: impl Future<Output = ()>,
@@ -84,7 +90,8 @@ pub async fn run(
         KeyBrokerServer::new(KeyBrokerService::new(fleet.clone())).max_decoding_message_size(LARGEST_REQUEST);
     let admin = AdminServer::new(AdminService::new(fleet)).max_decoding_message_size(LARGEST_REQUEST);
     let age = limits.max_connection_age;
-    let connections = Connections::new(listeners.grpc, "grpc", limits.max_connections, age + AGE_GRACE);
+    let connections =
+        Connections::new(listeners.grpc, "grpc", limits.max_connections, age + AGE_GRACE, access.clone());
     let open = connections.open();
     let (stream_window, connection_window) = WINDOWS;
     let grpc = Server::builder()
@@ -96,12 +103,13 @@ pub async fn run(
         .initial_connection_window_size(connection_window)
         .max_connection_age(age)
         .layer(IntakeLayer::default())
+        .layer(AuthenticateLayer::new(access.clone()))
         .add_service(key_broker)
         .add_service(admin)
         .add_service(health_service)
         .add_service(reflection)
         .serve_with_incoming_shutdown(connections.incoming(), until_stopped(stopped.clone()));
-    let probes = Connections::new(listeners.http, "http", MOST_HTTP_CONNECTIONS, HTTP_AGE);
+    let probes = Connections::new(listeners.http, "http", MOST_HTTP_CONNECTIONS, HTTP_AGE, access);
     let http =
         axum::serve(probes, http::router(broker.clone())).with_graceful_shutdown(until_stopped(stopped));
     let servers =

@@ -8,7 +8,7 @@ use std::time::Duration;
 use config_support::key;
 use keybroker::catalogue::{
     BillingAccount, Catalogue, Dimension, EventKind, Hook, HookAction, Key, LearnLimits, Limit, LimitRule,
-    ModelPattern, Plan, PlanMode, Pool, Price, Project, Strategy, Tier, Window,
+    NamePattern, Plan, PlanMode, Pool, Price, Project, Strategy, Tier, Window,
 };
 use keybroker::secret::Secret;
 
@@ -74,7 +74,7 @@ fn a_project_rule_stands_before_a_more_specific_one_of_the_pool() {
 #[test]
 fn each_dimension_and_window_is_chosen_by_itself() {
     let daily =
-        LimitRule::new(ModelPattern::Any, vec![Limit::new(Dimension::Requests, Window::PacificDay, 20)]);
+        LimitRule::new(NamePattern::Any, vec![Limit::new(Dimension::Requests, Window::PacificDay, 20)]);
     let held = with_limits(vec![daily, rule("*", 5)], vec![rule("flash", 2)]);
     let limits = held.0.limits_for(&held.1, "flash");
     assert_eq!(
@@ -98,7 +98,7 @@ fn a_model_that_no_rule_names_has_no_limits() {
 #[test]
 fn patterns_rank_exact_over_longer_over_shorter_over_any() {
     let patterns = ["gemini-2.5-flash", "gemini-2.5-*", "gemini-*", "*"]
-        .map(|text| text.parse::<ModelPattern>().unwrap());
+        .map(|text| text.parse::<NamePattern>().unwrap());
     assert!(patterns.windows(2).all(|pair| pair[0].specificity() > pair[1].specificity()));
     assert!(patterns.windows(2).all(|pair| pair[1].covers(&pair[0]) && !pair[0].covers(&pair[1])));
 }
@@ -201,16 +201,16 @@ fn the_digest_passes_over_what_decides_nothing_about_leases() {
 fn prices_are_in_the_digest_where_a_limit_of_money_is_counted_by_them() {
     let spend = Limit::new(Dimension::Spend, Window::Month, 1);
     let owners: [fn(&mut Catalogue, Limit); 8] = [
-        |c, spend| first_pool(c).limits.push(LimitRule::new(ModelPattern::Any, vec![spend])),
+        |c, spend| first_pool(c).limits.push(LimitRule::new(NamePattern::Any, vec![spend])),
         |c, spend| first_pool(c).totals.push(spend),
-        |c, spend| first_pool(c).model_totals.push(LimitRule::new(ModelPattern::Any, vec![spend])),
+        |c, spend| first_pool(c).model_totals.push(LimitRule::new(NamePattern::Any, vec![spend])),
         |c, spend| {
             let totals = vec![spend];
             first_pool(c).billing_accounts.push(BillingAccount { id: "acct".to_owned(), totals });
         },
         |c, spend| first_pool(c).projects[0].totals.push(spend),
         |c, spend| {
-            first_pool(c).projects[0].limits.push(LimitRule::new(ModelPattern::Any, vec![spend]));
+            first_pool(c).projects[0].limits.push(LimitRule::new(NamePattern::Any, vec![spend]));
         },
         |c, spend| first_pool(c).projects[0].keys[0].totals.push(spend),
         |c, spend| {

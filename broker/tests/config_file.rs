@@ -5,7 +5,7 @@ mod config_support;
 use std::time::Duration;
 
 use config_support::{Given, key, key_of, pool, project, texts};
-use keybroker::catalogue::{Dimension, Limit, ModelPattern, Tier, Window};
+use keybroker::catalogue::{Dimension, Limit, NamePattern, Tier, Window};
 use keybroker::config::summary;
 
 const FULL: &str = r#"
@@ -155,16 +155,16 @@ fn a_tiers_limits_stand_before_the_pools_and_behind_the_projects() {
 #[test]
 fn patterns_are_parsed_and_printed_alike() {
     for (text, pattern) in [
-        ("*", ModelPattern::Any),
-        ("gemini-2.5-*", ModelPattern::Prefix("gemini-2.5-".to_owned())),
-        ("models/gemini-2.5-flash", ModelPattern::Exact("gemini-2.5-flash".to_owned())),
+        ("*", NamePattern::Any),
+        ("gemini-2.5-*", NamePattern::Prefix("gemini-2.5-".to_owned())),
+        ("models/gemini-2.5-flash", NamePattern::Exact("gemini-2.5-flash".to_owned())),
     ] {
-        let parsed: ModelPattern = text.parse().unwrap();
+        let parsed: NamePattern = text.parse().unwrap();
         assert_eq!(parsed, pattern);
         assert_eq!(parsed.to_string(), text.trim_start_matches("models/"));
     }
     for text in ["", "a*b", "**", "a b", "ä"] {
-        assert!(text.parse::<ModelPattern>().is_err(), "{text}");
+        assert!(text.parse::<NamePattern>().is_err(), "{text}");
     }
 }
 
@@ -178,7 +178,7 @@ fn the_file_may_be_named_by_its_variable() {
 
 #[test]
 fn the_summary_counts_everything_and_masks_keys() {
-    let lines = summary(&full().loaded().catalogue);
+    let lines = summary(&full().loaded());
     assert!(lines[0].starts_with("1 pool, 1 project, 2 keys, 12 limits; digest "), "{lines:#?}");
     assert_eq!(lines[1], "pool default: round_robin, 1 project, 2 keys, send within 500ms, leases of 120s");
     assert!(
@@ -237,7 +237,7 @@ leaked = true
 first = "90s"
 "#,
     );
-    let lines = summary(&given.loaded().catalogue);
+    let lines = summary(&given.loaded());
     assert_eq!(
         lines[1..],
         [
@@ -260,8 +260,7 @@ first = "90s"
 
 #[test]
 fn the_summary_of_keys_alone_says_what_holds_without_a_word() {
-    let lines =
-        summary(&one_project("keys = [ { secret = \"test-key-aaaaaaaa-0001\" } ]").loaded().catalogue);
+    let lines = summary(&one_project("keys = [ { secret = \"test-key-aaaaaaaa-0001\" } ]").loaded());
     assert_eq!(
         lines[3..],
         [
@@ -281,7 +280,7 @@ fn a_summary_stays_short_however_much_there_is() {
             )
         })
         .collect();
-    let lines = summary(&config_support::with_key(&many).loaded().catalogue);
+    let lines = summary(&config_support::with_key(&many).loaded());
     for line in ["and 6 plans more", "and 5 hooks more", "  and 6 projects more"] {
         assert!(lines.iter().any(|found| found == line), "{line} in {lines:#?}");
     }
@@ -327,6 +326,9 @@ fn the_reference_names_every_field_that_can_be_written() {
         "[[consumers]]\n",
         "[[hooks]]\n",
         "[probing]\n",
+        "[[identities]]\n",
+        "[tls]\n",
+        "[jwt]\n",
     ] {
         for field in fields(&format!("{section}colour = 1\n")) {
             // Limits are told as rows and columns.

@@ -73,7 +73,7 @@ fn the_url_may_stand_in_a_variable_or_a_file_and_is_shown_nowhere() {
     let urls: Vec<_> = loaded.catalogue.hooks.iter().map(url_of).collect();
     assert_eq!(urls.iter().map(|url| &url[url.len() - 3..]).collect::<Vec<_>>(), ["one", "two"]);
     assert!(loaded.files.contains(&path), "watched too");
-    let shown = format!("{:?}\n{}", loaded.catalogue, summary(&loaded.catalogue).join("\n"));
+    let shown = format!("{:?}\n{}", loaded.catalogue, summary(&loaded).join("\n"));
     assert!(!shown.contains("hidden-token"), "{shown}");
     assert!(shown.contains("hook one: every event"), "{shown}");
 }

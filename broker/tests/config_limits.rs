@@ -4,7 +4,7 @@ mod config_support;
 
 use config_support::{assert_faults, key, pool, project, with_key};
 use keybroker::catalogue::{
-    Dimension, Dollars, Key, LearnLimits, Limit, LimitRule, ModelPattern, Pool, Price, Project, Window,
+    Dimension, Dollars, Key, LearnLimits, Limit, LimitRule, NamePattern, Pool, Price, Project, Window,
 };
 use keybroker::secret::Secret;
 use proptest::prelude::*;
@@ -17,7 +17,7 @@ fn requests(window: Window, amount: u64) -> Limit {
 }
 
 fn rule(limits: Vec<Limit>) -> Vec<LimitRule> {
-    vec![LimitRule::new(ModelPattern::Any, limits)]
+    vec![LimitRule::new(NamePattern::Any, limits)]
 }
 
 #[test]
@@ -461,7 +461,7 @@ proptest! {
         prices in any::<[u32; 3]>(), input in any::<u32>(), cached in any::<u32>(), output in any::<u32>(),
     ) {
         let [a, b, c] = prices.map(u64::from);
-        let price = Price { model: ModelPattern::Any, input: a, cached_input: b, output: c };
+        let price = Price { model: NamePattern::Any, input: a, cached_input: b, output: c };
         let (input, cached, output) = (u64::from(input), u64::from(cached.min(input)), u64::from(output));
         let exact = u128::from(input - cached) * u128::from(a)
             + u128::from(cached) * u128::from(b)

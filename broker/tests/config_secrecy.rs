@@ -11,12 +11,7 @@ fn printed(given: &Given) -> String {
     match given.load() {
         Ok(loaded) => {
             let shown: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
-            format!(
-                "{loaded:?}\n{:#?}\n{}\n{}",
-                loaded,
-                shown.join("\n"),
-                summary(&loaded.catalogue).join("\n")
-            )
+            format!("{loaded:?}\n{:#?}\n{}\n{}", loaded, shown.join("\n"), summary(&loaded).join("\n"))
         }
         Err(error) => format!("{error}\n{error:?}\n{error:#?}"),
     }

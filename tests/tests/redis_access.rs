@@ -3,55 +3,31 @@
 
 #![allow(clippy::unwrap_used, reason = "the lint exempts test functions but not their helpers")]
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use keybroker_tests::harness::{
     api::{Api, succeeded},
     broker::{BrokerOptions, BrokerProcess},
+    certificates::{Authority, Validity},
     process::free_port,
     redis::RedisServer,
 };
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use tempfile::TempDir;
 
 /// What a broker may do to Redis, as `docs/redis.md` has it: nothing beyond its own keys.
 const RIGHTS: &str = "~kb:* -@all +@read +@write +@scripting +@connection +info +time +wait +role";
 const KEY: &str = "test-key-good-1111";
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// An authority, and what it has signed: files in a folder.
-struct Certificates {
-    folder: TempDir,
-}
-
-impl Certificates {
-    fn new() -> Self {
-        let folder = TempDir::with_prefix("keybroker-tls").unwrap();
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.distinguished_name.push(DnType::CommonName, "test authority");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = params.self_signed(&key).unwrap();
-        fs::write(folder.path().join("ca.pem"), authority.pem()).unwrap();
-        let issuer = Issuer::new(params, key);
-        for name in ["server", "client"] {
-            let key = KeyPair::generate().unwrap();
-            let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-            params.distinguished_name.push(DnType::CommonName, name);
-            let signed = params.signed_by(&key, &issuer).unwrap();
-            fs::write(folder.path().join(format!("{name}.pem")), signed.pem()).unwrap();
-            fs::write(folder.path().join(format!("{name}.key")), key.serialize_pem()).unwrap();
-        }
-        Self { folder }
-    }
-
-    fn file(&self, name: &str) -> String {
-        PathBuf::from(self.folder.path()).join(name).display().to_string()
-    }
+/// An authority that signed a server's certificate and a client's.
+fn certificates() -> Authority {
+    let authority = Authority::new("test authority").unwrap();
+    authority.sign("server", "127.0.0.1", Validity::Valid).unwrap();
+    authority.sign("client", "127.0.0.1", Validity::Valid).unwrap();
+    authority
 }
 
 /// A Redis behind TLS that asks for a certificate, with the user `keybroker`; and its port.
-fn guarded(certificates: &Certificates) -> (RedisServer, u16) {
+fn guarded(certificates: &Authority) -> (RedisServer, u16) {
     let port = free_port().unwrap();
     let (tls_port, cert, key, ca) = (
         port.to_string(),
@@ -94,7 +70,7 @@ fn refused(options: &BrokerOptions) -> String {
 
 #[tokio::test]
 async fn a_broker_leases_behind_tls_as_a_user_with_no_more_rights_than_it_needs() {
-    let certificates = Certificates::new();
+    let certificates = certificates();
     let (_redis, port) = guarded(&certificates);
     let options = broker(&format!("rediss://keybroker:test-password@127.0.0.1:{port}"))
         .arg("--redis-ca", certificates.file("ca.pem"))
@@ -117,7 +93,7 @@ async fn a_broker_leases_behind_tls_as_a_user_with_no_more_rights_than_it_needs(
 
 #[tokio::test]
 async fn who_is_not_let_in_is_told_why() {
-    let certificates = Certificates::new();
+    let certificates = certificates();
     let (_redis, port) = guarded(&certificates);
     let url = format!("rediss://keybroker:test-password@127.0.0.1:{port}");
     let (ca, cert, key) =

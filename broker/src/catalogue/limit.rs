@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::money::Dollars;
-use super::pattern::ModelPattern;
+use super::pattern::NamePattern;
 
 /// The largest amount a limit may have. It keeps sums of amounts exact in a double, which is the
 /// only number Lua knows.
@@ -14,7 +14,7 @@ pub const LARGEST_AMOUNT: u64 = 1_000_000_000_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitRule {
     /// Which quota models.
-    pub model: ModelPattern,
+    pub model: NamePattern,
     /// What they are limited to.
     pub limits: Vec<Limit>,
 }
@@ -60,7 +60,7 @@ pub enum Window {
 
 impl LimitRule {
     /// A rule for the quota models that a pattern names.
-    pub fn new(model: ModelPattern, limits: Vec<Limit>) -> Self {
+    pub fn new(model: NamePattern, limits: Vec<Limit>) -> Self {
         Self { model, limits }
     }
 }

@@ -1,16 +1,16 @@
-//! Which quota models a rule is for.
+//! Which names, mostly of quota models, a rule is for.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Which quota models a rule is for.
+/// Which names a rule is for: those of quota models, pools or consumers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ModelPattern {
-    /// `*`: every model.
+pub enum NamePattern {
+    /// `*`: every one.
     Any,
-    /// `gemini-2.5-*`: every model whose name starts so. Holds the text before the star.
+    /// `gemini-2.5-*`: every one that starts so. Holds the text before the star.
     Prefix(String),
-    /// `gemini-2.5-flash`: this model.
+    /// `gemini-2.5-flash`: this one.
     Exact(String),
 }
 
@@ -19,13 +19,24 @@ pub(super) fn bare_model(model: &str) -> &str {
     model.strip_prefix("models/").unwrap_or(model)
 }
 
-impl ModelPattern {
-    /// Whether a quota model is meant.
-    pub fn matches(&self, quota_model: &str) -> bool {
+impl NamePattern {
+    /// Reads a name, a beginning with one star at its end, or a star alone; `test` says what is a name.
+    pub fn read(text: &str, test: impl Fn(&str) -> bool) -> Option<Self> {
+        let (name, starred) = text.strip_suffix('*').map_or((text, false), |name| (name, true));
+        match (test(name), starred) {
+            (_, true) if name.is_empty() => Some(Self::Any),
+            (true, true) => Some(Self::Prefix(name.to_owned())),
+            (true, false) => Some(Self::Exact(name.to_owned())),
+            (false, _) => None,
+        }
+    }
+
+    /// Whether a name is meant.
+    pub fn matches(&self, text: &str) -> bool {
         match self {
             Self::Any => true,
-            Self::Prefix(prefix) => quota_model.starts_with(prefix.as_str()),
-            Self::Exact(name) => quota_model == name,
+            Self::Prefix(prefix) => text.starts_with(prefix.as_str()),
+            Self::Exact(name) => text == name,
         }
     }
 
@@ -57,18 +68,11 @@ impl ModelPattern {
 #[error("must be a model name, a beginning followed by one star at the end, or a star alone")]
 pub struct NotAPattern;
 
-impl FromStr for ModelPattern {
+impl FromStr for NamePattern {
     type Err = NotAPattern;
 
     fn from_str(text: &str) -> Result<Self, NotAPattern> {
-        let text = bare_model(text);
-        let (name, starred) = text.strip_suffix('*').map_or((text, false), |name| (name, true));
-        match (is_model_name(name), starred) {
-            (_, true) if name.is_empty() => Ok(Self::Any),
-            (true, true) => Ok(Self::Prefix(name.to_owned())),
-            (true, false) => Ok(Self::Exact(name.to_owned())),
-            (false, _) => Err(NotAPattern),
-        }
+        Self::read(bare_model(text), is_model_name).ok_or(NotAPattern)
     }
 }
 
@@ -78,7 +82,7 @@ pub fn is_model_name(text: &str) -> bool {
     (1..=128).contains(&text.len()) && text.chars().all(letter)
 }
 
-impl fmt::Display for ModelPattern {
+impl fmt::Display for NamePattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Any => f.write_str("*"),

@@ -1,6 +1,6 @@
 //! What tokens cost.
 
-use super::pattern::ModelPattern;
+use super::pattern::NamePattern;
 
 /// The number of tokens that a price is for.
 const PRICED: u128 = 1_000_000;
@@ -9,7 +9,7 @@ const PRICED: u128 = 1_000_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Price {
     /// Which quota models.
-    pub model: ModelPattern,
+    pub model: NamePattern,
     /// A million tokens of prompts.
     pub input: u64,
     /// A million tokens of prompts that Google had cached.

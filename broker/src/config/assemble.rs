@@ -7,8 +7,10 @@ use super::environment::Entry;
 use super::fault::Findings;
 use super::file::{Written, WrittenAccount, WrittenKey, WrittenPool, WrittenProject};
 use super::hooks::{self, WrittenHook};
+use super::identities::{self, WrittenAccess};
 use super::limits::{PoolRule, with_tier_defaults};
 use super::nearest::nearest;
+use crate::access::Rules;
 use crate::catalogue::{Catalogue, DEFAULT_POOL, Key, Pool, Project, Strategy, Tier};
 
 /// A catalogue in the making.
@@ -29,6 +31,9 @@ pub(super) struct Assembly {
     strategies: HashSet<String>,
     consumers: WrittenConsumers,
     hooks: Vec<WrittenHook>,
+    written_access: WrittenAccess,
+    /// Who may call.
+    pub(super) access: Rules,
 }
 
 /// A weight or a priority that was written.
@@ -79,6 +84,7 @@ impl Assembly {
         self.catalogue.probing = written.probing;
         self.consumers = written.consumers;
         self.hooks = written.hooks;
+        self.written_access = written.access;
     }
 
     fn add_pool(&mut self, written: WrittenPool) {
@@ -120,6 +126,7 @@ impl Assembly {
     pub(super) fn settle(&mut self, rate: ConsumerRate, found: &mut Findings) {
         consumers::settle(std::mem::take(&mut self.consumers), rate, &mut self.catalogue, found);
         hooks::settle(std::mem::take(&mut self.hooks), &mut self.catalogue, found);
+        self.access = identities::settle(std::mem::take(&mut self.written_access), &self.catalogue, found);
     }
 
     fn claim_key_id(&mut self, key: &WrittenKey, found: &mut Findings) {

@@ -160,7 +160,12 @@ fn add_consumers(written: Vec<WrittenConsumer>, catalogue: &mut Catalogue, found
 }
 
 /// Whether there is a plan of that name, which is a fault if not.
-fn known_plan(name: &str, place: &str, plans: &BTreeMap<String, Plan>, found: &mut Findings) -> bool {
+pub(super) fn known_plan(
+    name: &str,
+    place: &str,
+    plans: &BTreeMap<String, Plan>,
+    found: &mut Findings,
+) -> bool {
     if plans.contains_key(name) {
         return true;
     }

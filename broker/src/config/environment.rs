@@ -8,7 +8,7 @@ use super::Env;
 use super::consumers::{ConsumerRate, OFF, RATE_VARIABLE};
 use super::fault::Findings;
 use super::key_text::{Lookup, malformed, read_file, words};
-use crate::catalogue::{DEFAULT_CONSUMER_RATE, Limit, LimitRule, ModelPattern, Tier};
+use crate::catalogue::{DEFAULT_CONSUMER_RATE, Limit, LimitRule, NamePattern, Tier};
 use crate::secret::{Secret, mask};
 
 /// Variables that hold plain keys. `GEMINI_API_KEY` has numbered ones beside it.
@@ -91,7 +91,7 @@ pub(super) fn read(lookup: &mut Lookup<'_>, found: &mut Findings) -> Environment
 impl Terms {
     fn metered(tier: Tier, requests_per_minute: u64) -> Self {
         let limit = Limit::requests_per_minute(requests_per_minute);
-        Self { tier, limits: vec![LimitRule::new(ModelPattern::Any, vec![limit])] }
+        Self { tier, limits: vec![LimitRule::new(NamePattern::Any, vec![limit])] }
     }
 }
 

@@ -8,6 +8,7 @@ use toml::de::DeTable;
 use super::consumers::{self, WrittenConsumers};
 use super::fault::Findings;
 use super::hooks::{self, WrittenHook};
+use super::identities::{self, WrittenAccess};
 use super::key_text::Lookup;
 use super::limits::{PoolRule, read_model_rules, read_pool_rules, read_tier, read_totals};
 use super::models::{Models, read_prices};
@@ -29,6 +30,7 @@ pub(super) struct Written {
     pub(super) prices: Vec<Price>,
     pub(super) consumers: WrittenConsumers,
     pub(super) hooks: Vec<WrittenHook>,
+    pub(super) access: WrittenAccess,
     pub(super) probing: Probing,
 }
 
@@ -81,7 +83,7 @@ pub(super) struct WrittenKey {
 }
 
 /// What the file may say at its top.
-const ROOT: [&str; 10] = [
+const ROOT: [&str; 13] = [
     "pools",
     "projects",
     "billing_accounts",
@@ -92,6 +94,9 @@ const ROOT: [&str; 10] = [
     "default_plan",
     "hooks",
     "probing",
+    "identities",
+    "tls",
+    "jwt",
 ];
 
 /// Reads a file's text. A text that is not TOML is one fault, since nothing after it is certain.
@@ -126,6 +131,7 @@ pub(super) fn read(
             .collect(),
         consumers: consumers::read(&root, &mut models, found),
         hooks: hooks::read(&root, lookup, found),
+        access: identities::read(&root, lookup, found),
         probing: probing::read(&root, found),
         ..Written::default()
     };

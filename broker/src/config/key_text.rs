@@ -121,6 +121,28 @@ impl Lookup<'_> {
         Some(text)
     }
 
+    /// The text of the file that a field of a section must name, which is watched for changes from now on.
+    pub(super) fn file(
+        &mut self,
+        section: &Section<'_>,
+        field: &str,
+        what: &str,
+        found: &mut Findings,
+    ) -> Option<Zeroizing<String>> {
+        let path = self.folder.join(section.required_text(field, found)?.trim());
+        match read_file(&path) {
+            Ok(text) => {
+                self.files.push(path);
+                Some(text)
+            }
+            Err(error) => {
+                let problem = format!("the file it names cannot be read: {error}");
+                found.fault(section.place_of(field), problem, format!("name a readable file with {what}"));
+                None
+            }
+        }
+    }
+
     fn variable(
         &mut self,
         name: &str,

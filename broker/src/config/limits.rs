@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::fault::Findings;
 use super::models::Models;
 use super::section::Section;
-use crate::catalogue::{Dimension, LARGEST_AMOUNT, Limit, LimitRule, ModelPattern, Tier, Window};
+use crate::catalogue::{Dimension, LARGEST_AMOUNT, Limit, LimitRule, NamePattern, Tier, Window};
 
 /// Every limit that can be written, by its field.
 pub(crate) const FIELDS: [(&str, Dimension, Window); 21] = [
@@ -70,7 +70,7 @@ pub(super) fn read_over_all_models(
     found: &mut Findings,
 ) -> Vec<Limit> {
     let limits = limits_in(section, found);
-    models.want_prices(section, &ModelPattern::Any, &limits);
+    models.want_prices(section, &NamePattern::Any, &limits);
     limits.into_iter().map(|(_, limit)| limit).collect()
 }
 

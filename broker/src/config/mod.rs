@@ -6,6 +6,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use crate::access::Rules;
 use crate::catalogue::{Catalogue, DEFAULT_POOL, Pool};
 use crate::registry::seal::MASTER_KEY;
 
@@ -16,6 +17,7 @@ mod environment;
 mod fault;
 mod file;
 mod hooks;
+mod identities;
 mod key_text;
 mod limits;
 mod models;
@@ -71,6 +73,8 @@ impl Sources<'static> {
 pub struct Loaded {
     /// What may be leased.
     pub catalogue: Catalogue,
+    /// Who may call.
+    pub access: Rules,
     /// What was passed over or should be known.
     pub warnings: Vec<Warning>,
     /// The files that were read, the configuration file first, for whoever watches for changes.
@@ -129,7 +133,7 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
         }
     }
     let warnings = found.finish()?;
-    Ok(Loaded { catalogue: assembly.catalogue, warnings, files: lookup.files })
+    Ok(Loaded { catalogue: assembly.catalogue, access: assembly.access, warnings, files: lookup.files })
 }
 
 fn report_no_keys(file: Option<&Path>, mut looked_at: Vec<String>, found: &mut Findings) {

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::fault::Findings;
 use super::section::Section;
-use crate::catalogue::{Dimension, LARGEST_AMOUNT, Limit, ModelPattern, Price, is_model_name};
+use crate::catalogue::{Dimension, LARGEST_AMOUNT, Limit, NamePattern, Price, is_model_name};
 
 /// What is known of models while a file is read.
 pub(super) struct Models {
     pub(super) aliases: BTreeMap<String, String>,
     /// Limits of money: where each stands, and for which models.
-    spend: Vec<(String, ModelPattern)>,
+    spend: Vec<(String, NamePattern)>,
 }
 
 impl Models {
@@ -22,16 +22,16 @@ impl Models {
 
     /// The field `model` of a section; every model, if it is not there. A model id that counts
     /// under another name is a fault: limits and prices are looked up by quota model, so it would never apply.
-    pub(super) fn pattern(&self, section: &Section<'_>, found: &mut Findings) -> Option<ModelPattern> {
+    pub(super) fn pattern(&self, section: &Section<'_>, found: &mut Findings) -> Option<NamePattern> {
         if !section.has("model") {
-            return Some(ModelPattern::Any);
+            return Some(NamePattern::Any);
         }
         let text = section.text("model", found)?;
         let place = section.place_of("model");
-        match text.parse::<ModelPattern>() {
+        match text.parse::<NamePattern>() {
             Ok(pattern) => {
                 found.keep_name(&place, text);
-                if let ModelPattern::Exact(name) = &pattern
+                if let NamePattern::Exact(name) = &pattern
                     && let Some(counted_as) = self.aliases.get(name).filter(|other| *other != name)
                 {
                     let problem =
@@ -51,7 +51,7 @@ impl Models {
     pub(super) fn want_prices(
         &mut self,
         section: &Section<'_>,
-        model: &ModelPattern,
+        model: &NamePattern,
         limits: &[(&'static str, Limit)],
     ) {
         let of_money = limits.iter().filter(|(_, limit)| limit.dimension == Dimension::Spend);

@@ -1,9 +1,11 @@
 //! What a start-up log says of a catalogue.
 
+use crate::access::Identity;
 use crate::catalogue::{
     Catalogue, EventKind, Hook, LearnLimits, Limit, LimitRule, Plan, Pool, Probing, Project,
 };
 
+use super::Loaded;
 use super::section::spoken;
 
 /// The most projects, billing accounts, plans, hooks and prices that are named, and the most keys
@@ -12,8 +14,8 @@ const LISTED: usize = 20;
 const LISTED_KEYS: usize = 8;
 
 /// Lines that tell an operator what was understood: totals, then each pool, then its projects
-/// with their keys (masked), as many as a log can bear, then plans, prices, hooks and probing.
-pub fn summary(catalogue: &Catalogue) -> Vec<String> {
+/// with their keys (masked), as many as a log can bear, then plans, prices, hooks, probing and who may call.
+pub fn summary(Loaded { catalogue, access, .. }: &Loaded) -> Vec<String> {
     let mut lines = vec![format!(
         "{}, {}, {}, {}; digest {}",
         counted(catalogue.pools.len(), "pool"),
@@ -38,7 +40,25 @@ pub fn summary(catalogue: &Catalogue) -> Vec<String> {
     lines.extend(prices_line(catalogue));
     list(&mut lines, catalogue.hooks.iter().map(hook_line), "", "hook");
     lines.push(probing_line(&catalogue.probing));
+    list(&mut lines, access.identities().map(identity_line), "", "identity");
     lines
+}
+
+fn identity_line(identity: &Identity) -> String {
+    let roles: Vec<&str> = identity.roles.iter().map(|role| role.as_str()).collect();
+    let mut line = format!("identity {}: {}", identity.name, roles.join(", "));
+    for (what, patterns) in
+        [("pools", &identity.pools), ("models", &identity.models), ("consumers", &identity.consumers)]
+    {
+        let patterns: Vec<String> = patterns.iter().map(ToString::to_string).collect();
+        if patterns != ["*"] {
+            line.push_str(&format!("; {what} {}", patterns.join(", ")));
+        }
+    }
+    if let Some(plan) = &identity.plan {
+        line.push_str(&format!("; plan {plan}"));
+    }
+    line
 }
 
 fn limits_of(catalogue: &Catalogue) -> usize {

@@ -1,5 +1,6 @@
 //! The service `keybroker.v1.Admin`.
 
+mod admit;
 mod convert;
 mod fields;
 mod page;
@@ -20,8 +21,9 @@ use keybroker_proto::v1::{
 use tonic::{Request, Response, Status};
 
 use self::{
+    admit::{admit, admit_reader},
     page::Page,
-    request::{key_name, parent, pool_name_of, who},
+    request::{key_name, parent, pool_name_of},
 };
 use super::{check::Faults, convert::timestamp, status};
 use crate::{
@@ -56,7 +58,7 @@ impl Admin for AdminService {
         &self,
         request: Request<ListKeysRequest>,
     ) -> Result<Response<ListKeysResponse>, Status> {
-        let request = request.into_inner();
+        let request = admit_reader(request)?;
         let mut faults = Faults::default();
         let pool = parent(&request.parent, &mut faults);
         let page = Page::read("keys", request.page_size, &request.page_token, &mut faults);
@@ -69,13 +71,13 @@ impl Admin for AdminService {
     }
 
     async fn get_key(&self, request: Request<GetKeyRequest>) -> Result<Response<Key>, Status> {
-        let (pool, id) = key_name("name", &request.get_ref().name)?;
+        let request = admit_reader(request)?;
+        let (pool, id) = key_name("name", &request.name)?;
         answer(self.fleet.key(pool, id).await, convert::key)
     }
 
     async fn create_key(&self, request: Request<CreateKeyRequest>) -> Result<Response<Key>, Status> {
-        let who = who(&request)?;
-        let request = request.into_inner();
+        let (who, request) = admit(request)?;
         let mut faults = Faults::default();
         let pool = parent(&request.parent, &mut faults).map(str::to_owned);
         if pool.as_deref() == Some("-") {
@@ -88,8 +90,7 @@ impl Admin for AdminService {
     }
 
     async fn update_key(&self, request: Request<UpdateKeyRequest>) -> Result<Response<Key>, Status> {
-        let who = who(&request)?;
-        let request = request.into_inner();
+        let (who, request) = admit(request)?;
         let key = request.key.unwrap_or_default();
         let (name, etag) = (key.name.clone(), key.etag.clone());
         let (pool, id) = key_name("key.name", &name)?;
@@ -100,8 +101,7 @@ impl Admin for AdminService {
     }
 
     async fn delete_key(&self, request: Request<DeleteKeyRequest>) -> Result<Response<()>, Status> {
-        let who = who(&request)?;
-        let request = request.into_inner();
+        let (who, request) = admit(request)?;
         let (pool, id) = key_name("name", &request.name)?;
         answer(self.fleet.delete_key(pool, id, &request.etag, &who).await, |()| ())
     }
@@ -110,8 +110,7 @@ impl Admin for AdminService {
         &self,
         request: Request<ImportKeysRequest>,
     ) -> Result<Response<ImportKeysResponse>, Status> {
-        let who = who(&request)?;
-        let request = request.into_inner();
+        let (who, request) = admit(request)?;
         let mut faults = Faults::default();
         let pool = parent(&request.parent, &mut faults).map(str::to_owned);
         let format = fields::import_format(request.format, &mut faults);
@@ -130,22 +129,19 @@ impl Admin for AdminService {
     }
 
     async fn enable_key(&self, request: Request<EnableKeyRequest>) -> Result<Response<Key>, Status> {
-        let who = who(&request)?;
-        let request = request.into_inner();
+        let (who, request) = admit(request)?;
         let (pool, id) = key_name("name", &request.name)?;
         answer(self.fleet.enable_key(pool, id, &request.etag, &who).await, convert::key)
     }
 
     async fn disable_key(&self, request: Request<DisableKeyRequest>) -> Result<Response<Key>, Status> {
-        let who = who(&request)?;
-        let request = request.into_inner();
+        let (who, request) = admit(request)?;
         let (pool, id) = key_name("name", &request.name)?;
         answer(self.fleet.disable_key(pool, id, &request.etag, &request.reason, &who).await, convert::key)
     }
 
     async fn drain_key(&self, request: Request<DrainKeyRequest>) -> Result<Response<Key>, Status> {
-        let who = who(&request)?;
-        let request = request.into_inner();
+        let (who, request) = admit(request)?;
         let (pool, id) = key_name("name", &request.name)?;
         let drain = Drain { reason: request.reason, remove_when_drained: request.remove_when_drained };
         answer(self.fleet.drain_key(pool, id, &request.etag, &drain, &who).await, convert::key)
@@ -155,7 +151,7 @@ impl Admin for AdminService {
         &self,
         request: Request<ListPoolsRequest>,
     ) -> Result<Response<ListPoolsResponse>, Status> {
-        let request = request.into_inner();
+        let request = admit_reader(request)?;
         let mut faults = Faults::default();
         let page = Page::read("pools", request.page_size, &request.page_token, &mut faults);
         faults.into_result()?;
@@ -166,13 +162,13 @@ impl Admin for AdminService {
     }
 
     async fn get_pool(&self, request: Request<GetPoolRequest>) -> Result<Response<Pool>, Status> {
-        let name = pool_name_of("name", &request.get_ref().name)?;
+        let request = admit_reader(request)?;
+        let name = pool_name_of("name", &request.name)?;
         answer(self.fleet.pool(name).await, convert::pool)
     }
 
     async fn create_pool(&self, request: Request<CreatePoolRequest>) -> Result<Response<Pool>, Status> {
-        let who = who(&request)?;
-        let request = request.into_inner();
+        let (who, request) = admit(request)?;
         let mut faults = Faults::default();
         let fields = fields::of_pool(&request.pool.unwrap_or_default(), None, &mut faults);
         faults.into_result()?;
@@ -180,8 +176,7 @@ impl Admin for AdminService {
     }
 
     async fn update_pool(&self, request: Request<UpdatePoolRequest>) -> Result<Response<Pool>, Status> {
-        let who = who(&request)?;
-        let request = request.into_inner();
+        let (who, request) = admit(request)?;
         let pool = request.pool.unwrap_or_default();
         let name = pool_name_of("pool.name", &pool.name)?;
         let mut faults = Faults::default();
@@ -191,8 +186,7 @@ impl Admin for AdminService {
     }
 
     async fn delete_pool(&self, request: Request<DeletePoolRequest>) -> Result<Response<()>, Status> {
-        let who = who(&request)?;
-        let request = request.into_inner();
+        let (who, request) = admit(request)?;
         let name = pool_name_of("name", &request.name)?;
         answer(self.fleet.delete_pool(name, &request.etag, request.force, &who).await, |()| ())
     }
@@ -201,7 +195,7 @@ impl Admin for AdminService {
         &self,
         request: Request<ListAuditRecordsRequest>,
     ) -> Result<Response<ListAuditRecordsResponse>, Status> {
-        let request = request.into_inner();
+        let request = admit_reader(request)?;
         let mut faults = Faults::default();
         let page = Page::read("auditRecords", request.page_size, &request.page_token, &mut faults);
         let before = page.after_record(&mut faults);
@@ -221,8 +215,7 @@ impl Admin for AdminService {
         &self,
         request: Request<ResetCooldownsRequest>,
     ) -> Result<Response<ResetCooldownsResponse>, Status> {
-        let who = who(&request)?;
-        let request = request.into_inner();
+        let (who, request) = admit(request)?;
         let (name, key_id) = if request.name.contains("/keys/") {
             let (pool, key) = key_name("name", &request.name)?;
             (pool, Some(key))
@@ -257,8 +250,8 @@ impl Admin for AdminService {
         &self,
         request: Request<AcceptLossRequest>,
     ) -> Result<Response<AcceptLossResponse>, Status> {
-        let who = who(&request)?;
-        let resource = request.into_inner().name;
+        let (who, request) = admit(request)?;
+        let resource = request.name;
         let name = pool_name_of("name", &resource)?;
         let unknown_pool = || status::unknown_pool(name, &self.broker.pool_names());
         let pool = self.broker.pool(name).ok_or_else(unknown_pool)?;
@@ -278,7 +271,8 @@ impl Admin for AdminService {
         &self,
         request: Request<InspectPoolRequest>,
     ) -> Result<Response<InspectPoolResponse>, Status> {
-        let name = request.into_inner().pool;
+        let request = admit_reader(request)?;
+        let name = request.pool;
         let unknown_pool = || status::unknown_pool(&name, &self.broker.pool_names());
         let pool = self.broker.pool(&name).ok_or_else(unknown_pool)?;
         let view = pool.inspect().await.map_err(|error| status::of_ledger(&error))?;
@@ -301,7 +295,7 @@ impl Admin for AdminService {
         &self,
         request: Request<QueryUsageRequest>,
     ) -> Result<Response<QueryUsageResponse>, Status> {
-        let mut request = request.into_inner();
+        let mut request = admit_reader(request)?;
         if !request.quota_model.is_empty() {
             request.quota_model = self.broker.quota_model(&request.quota_model);
         }

@@ -100,6 +100,7 @@ pub(super) fn wish(request: &AcquireRequest, faults: &mut Faults) -> Wish {
         output_tokens: output,
         ttl,
         consumer: request.consumer.clone(),
+        identity: None,
         wait: wait.unwrap_or_default(),
         deadline: None,
         permits: i64::from(permits),

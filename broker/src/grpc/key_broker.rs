@@ -11,14 +11,16 @@ use tokio::{sync::Semaphore, time::Instant};
 use tonic::{Code, Request, Response, Status};
 
 use super::{
+    caller_of,
     check::{self, Faults},
     convert, deadline, status,
 };
 use crate::{
-    broker::Broker,
+    access::Caller,
+    broker::{Broker, pool_name},
     fleet::Fleet,
     lease_id::LeaseId,
-    pool::{AcquireError, Report, Reported},
+    pool::{AcquireError, Limited, Report, Reported, Wish},
 };
 
 const MOST_REPORTS: usize = 256;
@@ -60,9 +62,24 @@ impl KeyBrokerService {
     }
 }
 
+/// Passes if the caller may have such a lease. A request that names no consumer counts for the caller's own.
+fn may_lease(caller: &Caller, pool: &str, wish: &mut Wish) -> Result<(), Status> {
+    let consumer = caller
+        .may_use_pool(pool_name(pool))
+        .and_then(|()| caller.may_use_model(&wish.quota_model))
+        .and_then(|()| caller.consumer(&wish.consumer))
+        .map_err(|why| status::denied(&why))?
+        .to_owned();
+    wish.consumer = consumer;
+    wish.identity =
+        caller.plan().map(|plan| Limited { identity: caller.name().to_owned(), plan: plan.to_owned() });
+    Ok(())
+}
+
 #[tonic::async_trait]
 impl KeyBroker for KeyBrokerService {
     async fn acquire(&self, request: Request<AcquireRequest>) -> Result<Response<AcquireResponse>, Status> {
+        let caller = caller_of(&request);
         let mut faults = Faults::default();
         let deadline = deadline::of(&request, &mut faults);
         let request = request.into_inner();
@@ -70,9 +87,13 @@ impl KeyBroker for KeyBrokerService {
         let earlier =
             request.settle.as_ref().and_then(|earlier| check::report(earlier, "settle", &mut faults));
         faults.into_result()?;
+        may_lease(&caller, &request.pool, &mut wish)?;
+        if let Some(earlier) = &earlier {
+            caller.may_use_pool(earlier.lease.pool).map_err(|why| status::denied(&why))?;
+        }
         let unknown_pool = || status::unknown_pool(&request.pool, &self.broker.pool_names());
         let pool = self.broker.pool(&request.pool).ok_or_else(unknown_pool)?;
-        wish.note = self.broker.note(&request.consumer, &request.labels).encode();
+        wish.note = self.broker.note(&wish.consumer, &request.labels).encode();
         wish.quota_model = self.broker.quota_model(&wish.quota_model);
         // The earlier lease is settled also when no new one can be had.
         let settled = match &earlier {
@@ -97,6 +118,7 @@ impl KeyBroker for KeyBrokerService {
     }
 
     async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportResponse>, Status> {
+        let caller = caller_of(&request);
         let request = request.into_inner();
         let mut faults = Faults::default();
         let count = request.reports.len();
@@ -107,6 +129,9 @@ impl KeyBroker for KeyBrokerService {
         let reports: Vec<_> =
             request.reports.iter().take(MOST_REPORTS).enumerate().filter_map(checked).collect();
         faults.into_result()?;
+        for report in &reports {
+            caller.may_use_pool(report.lease.pool).map_err(|why| status::denied(&why))?;
+        }
         // All at once: they share the batches of group commit.
         let mut settling = Vec::with_capacity(reports.len());
         for report in &reports {
@@ -117,6 +142,7 @@ impl KeyBroker for KeyBrokerService {
     }
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
+        let caller = caller_of(&request);
         let request = request.into_inner();
         let mut faults = Faults::default();
         let ttl = check::ttl(request.ttl.as_ref(), &mut faults);
@@ -130,6 +156,7 @@ impl KeyBroker for KeyBrokerService {
             status::status(Code::NotFound, ErrorReason::UnknownLeaseId, message)
         };
         let id = id.ok_or_else(unknown)?;
+        caller.may_use_pool(id.pool).map_err(|why| status::denied(&why))?;
         let pool = self.broker.pool_of_lease(id.pool).ok_or_else(unknown)?;
         let (expires_at, expires_in) = pool.renew(id, ttl).await.map_err(|error| status::of_renew(&error))?;
         Ok(Response::new(RenewResponse {

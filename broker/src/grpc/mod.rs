@@ -7,6 +7,15 @@ pub(crate) mod deadline;
 mod key_broker;
 mod status;
 
+use tonic::Request;
+
+use crate::access::Caller;
+
 pub use admin::AdminService;
 pub use key_broker::KeyBrokerService;
-pub(crate) use status::overloaded;
+pub(crate) use status::{denied, overloaded};
+
+/// Who makes a call: the server put that there. Nobody it does not know gets this far.
+fn caller_of<T>(request: &Request<T>) -> Caller {
+    request.extensions().get::<Caller>().cloned().unwrap_or_else(Caller::nobody)
+}

@@ -10,6 +10,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, QuotaViolation, StatusExt};
 
 use crate::{
+    access::Denied,
     broker::pool_name,
     fleet::FleetError,
     ledger::LedgerError,
@@ -71,6 +72,16 @@ fn as_many_as_fit(violations: Vec<(String, String)>) -> Vec<(String, String)> {
         kept.push((field, wrong));
     }
     kept
+}
+
+/// A call that is not served to whoever makes it.
+pub(crate) fn denied(denied: &Denied) -> Status {
+    match denied {
+        Denied::Unauthenticated(why) => {
+            status(Code::Unauthenticated, ErrorReason::NotAuthenticated, why.clone())
+        }
+        Denied::Forbidden(why) => status(Code::PermissionDenied, ErrorReason::NotPermitted, why.clone()),
+    }
 }
 
 /// A pool that is not configured.

@@ -44,6 +44,8 @@ pub enum AccountOf<'a> {
     Pool,
     /// Who asks.
     Consumer(&'a str),
+    /// An identity: all of its leases, for whichever consumers.
+    Identity(&'a str),
 }
 
 impl AccountOf<'_> {
@@ -60,6 +62,7 @@ impl AccountOf<'_> {
             Self::Model(model) => format!("m/{model}"),
             Self::Pool => "w/pool".to_owned(),
             Self::Consumer(consumer) => format!("c/{consumer}"),
+            Self::Identity(identity) => format!("i/{identity}"),
         }
     }
 }
@@ -80,6 +83,7 @@ impl<'a> AccountOf<'a> {
             "m" => Self::Model(rest),
             "w" => Self::Pool,
             "c" => Self::Consumer(rest),
+            "i" => Self::Identity(rest),
             "q" => rest.split_once('/').map(|(project, model)| Self::ProjectModel(project, model))?,
             "l" => rest.split_once('/').map(|(key, model)| Self::KeyModel(key, model))?,
             _ => return None,
@@ -225,10 +229,10 @@ pub fn horizon<'a>(pool: &Pool, plans: impl Iterator<Item = &'a Plan>) -> Horizo
     }
 }
 
-/// The account of a consumer; none if its plan limits nothing.
-pub fn consumer_common(consumer: &str, plan: &Plan, generation: i64) -> Option<CommonSpec> {
+/// The account of a consumer or an identity; none if its plan limits nothing.
+pub fn plan_common(account: AccountOf<'_>, plan: &Plan, generation: i64) -> Option<CommonSpec> {
     let mode = if plan.mode == PlanMode::Soft { Mode::Soft } else { Mode::Hard };
-    let spec = common(AccountOf::Consumer(consumer), &plan.limits, generation);
+    let spec = common(account, &plan.limits, generation);
     (!plan.limits.is_empty()).then_some(CommonSpec { mode, passing: true, ..spec })
 }
 
@@ -287,14 +291,16 @@ pub fn limit_name(dimension: ledger::Dimension, span: Span) -> String {
 /// The keys that an account counts for or blocks; none if it does not stand for keys.
 pub fn keys_behind(pool: &catalogue::Pool, id: &str) -> Option<Vec<String>> {
     let account = match AccountOf::parse(id)? {
-        AccountOf::Model(_) | AccountOf::Pool | AccountOf::Consumer(_) => return None,
+        AccountOf::Model(_) | AccountOf::Pool | AccountOf::Consumer(_) | AccountOf::Identity(_) => {
+            return None;
+        }
         of_keys => of_keys,
     };
     let stands_behind = |project: &Project, key: &catalogue::Key| match account {
         AccountOf::Key(fingerprint) | AccountOf::KeyModel(fingerprint, _) => key.fingerprint == fingerprint,
         AccountOf::Project(id) | AccountOf::ProjectModel(id, _) => project.id == id,
         AccountOf::Billing(_) | AccountOf::OwnBilling(_) => AccountOf::billing_of(project) == account,
-        AccountOf::Model(_) | AccountOf::Pool | AccountOf::Consumer(_) => false,
+        AccountOf::Model(_) | AccountOf::Pool | AccountOf::Consumer(_) | AccountOf::Identity(_) => false,
     };
     let of_project = |project: &Project| -> Vec<String> {
         let keys = project.keys.iter().filter(|key| stands_behind(project, key));
@@ -321,6 +327,7 @@ pub fn account_name(pool: &catalogue::Pool, id: &str) -> String {
         Some(AccountOf::Model(model)) => format!("model {model}"),
         Some(AccountOf::Pool) => format!("pool {}", pool.name),
         Some(AccountOf::Consumer(consumer)) => format!("consumer {consumer}"),
+        Some(AccountOf::Identity(identity)) => format!("identity {identity}"),
         None => id.to_owned(),
     }
 }

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    AcquireError, Grant, Pool, Refusal, Wish,
-    accounts::{commons, consumer_common},
+    AcquireError, Grant, Limited, Pool, Refusal, Wish,
+    accounts::{AccountOf, commons, plan_common},
     duration, millis,
 };
 use crate::{
@@ -141,8 +141,15 @@ impl Pool {
             self.models.read().expect("no holder of this lock panics").get(&wish.quota_model).cloned();
         let generation = self.opened.generation;
         let mut commons = known.unwrap_or_else(|| self.commons(&wish.quota_model));
-        let plan = catalogue.plan_of(&wish.consumer);
-        commons.extend(plan.and_then(|plan| consumer_common(&wish.consumer, plan, generation)).map(Arc::new));
+        let of_consumer =
+            catalogue.plan_of(&wish.consumer).map(|plan| (AccountOf::Consumer(&wish.consumer), plan));
+        let of_identity = wish.identity.as_ref().and_then(|Limited { identity, plan }| {
+            Some((AccountOf::Identity(identity), catalogue.plans.get(plan)?))
+        });
+        let planned = of_consumer.into_iter().chain(of_identity);
+        commons.extend(
+            planned.filter_map(|(account, plan)| plan_common(account, plan, generation)).map(Arc::new),
+        );
         Ok(Request { op, commons })
     }
 

@@ -109,6 +109,8 @@ pub struct Wish {
     pub ttl: Option<Duration>,
     /// Who asks; waiters take turns by it. Empty: all who do not say.
     pub consumer: String,
+    /// The identity that asks, if a plan limits all of its leases together.
+    pub identity: Option<Limited>,
     /// How long it may wait here.
     pub wait: Duration,
     /// When its caller no longer listens: nothing is granted from then on.
@@ -127,6 +129,15 @@ pub struct Wish {
     pub key_labels: BTreeMap<String, String>,
     /// What the ledger remembers of the request, as text; see [`note::Note`].
     pub note: String,
+}
+
+/// An identity and the plan that limits all of its leases together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limited {
+    /// The identity.
+    pub identity: String,
+    /// The plan's name.
+    pub plan: String,
 }
 
 /// A lease as a worker gets it.

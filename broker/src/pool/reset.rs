@@ -80,7 +80,7 @@ fn holds_back(account: AccountOf<'_>, (key, project): &(Arc<Key>, Project)) -> b
         AccountOf::Key(fingerprint) | AccountOf::KeyModel(fingerprint, _) => key.fingerprint == fingerprint,
         AccountOf::Project(id) | AccountOf::ProjectModel(id, _) => project.id == id,
         AccountOf::Billing(_) | AccountOf::OwnBilling(_) => AccountOf::billing_of(project) == account,
-        AccountOf::Model(_) | AccountOf::Pool | AccountOf::Consumer(_) => false,
+        AccountOf::Model(_) | AccountOf::Pool | AccountOf::Consumer(_) | AccountOf::Identity(_) => false,
     }
 }
 

@@ -20,11 +20,17 @@ use futures_util::{Stream, stream};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    time::{Instant, Sleep, sleep, sleep_until},
+    task::JoinSet,
+    time::{Instant, Sleep, sleep, sleep_until, timeout},
 };
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tonic::transport::server::Connected;
 
-use super::limits::{HELLO_WITHIN, TAKE_WITHIN};
+use super::{
+    limits::{HELLO_WITHIN, TAKE_WITHIN},
+    peer::Peer,
+};
+use crate::access::{Access, PeerCertificates};
 
 /// How long nothing is accepted after accepting failed, as when the process has no descriptor left.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
@@ -41,12 +47,23 @@ pub(super) struct Connections {
     most: usize,
     longest: Duration,
     told: Option<Instant>,
+    access: Access,
+    /// Those who agree on encryption at the moment.
+    greeting: JoinSet<Option<(Connection, SocketAddr)>>,
 }
 
 impl Connections {
-    /// At most so many connections at a time, each of them for so long at the longest.
-    pub(super) fn new(listener: TcpListener, name: &'static str, most: usize, longest: Duration) -> Self {
-        Self { listener, name, open: Arc::default(), most, longest, told: None }
+    /// At most so many connections at a time, each of them for so long at the longest, encrypted if the rules
+    /// of access say so.
+    pub(super) fn new(
+        listener: TcpListener,
+        name: &'static str,
+        most: usize,
+        longest: Duration,
+        access: Access,
+    ) -> Self {
+        let greeting = JoinSet::new();
+        Self { listener, name, open: Arc::default(), most, longest, told: None, access, greeting }
     }
 
     /// How many are open.
@@ -58,7 +75,15 @@ impl Connections {
     /// waiting here.
     pub(super) async fn next(&mut self) -> (Connection, SocketAddr) {
         loop {
-            let (stream, peer) = match self.listener.accept().await {
+            let accepted = tokio::select! {
+                Some(greeted) = self.greeting.join_next() => match greeted {
+                    Ok(Some(connected)) => return connected,
+                    // It left, or never agreed.
+                    Ok(None) | Err(_) => continue,
+                },
+                accepted = self.listener.accept() => accepted,
+            };
+            let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     self.tell(|name| tracing::warn!(name, %error, "a connection cannot be accepted"));
@@ -74,7 +99,23 @@ impl Connections {
             }
             // A stream that does not take the option is slower, and works.
             let _ = stream.set_nodelay(true);
-            return (Connection::new(stream, place, self.longest), peer);
+            let longest = self.longest;
+            let Some(tls) = self.access.rules().tls.clone() else {
+                let of = Peer { address: Some(peer), certificates: None };
+                return (Connection::new(Transport::Plain(stream), of, place, longest), peer);
+            };
+            self.greeting.spawn(async move {
+                let accepting = TlsAcceptor::from(tls.config()).accept(stream);
+                let stream = timeout(HELLO_WITHIN, accepting).await.ok()?;
+                let stream = stream
+                    .inspect_err(|error| tracing::debug!(%peer, %error, "no encryption was agreed on"))
+                    .ok()?;
+                let shown = stream.get_ref().1.peer_certificates();
+                let shown = shown.map(|shown| shown.iter().cloned().map(|one| one.into_owned()).collect());
+                let certificates = shown.map(|shown| Arc::new(PeerCertificates::new(shown)));
+                let of = Peer { address: Some(peer), certificates };
+                Some((Connection::new(Transport::Tls(Box::new(stream)), of, place, longest), peer))
+            });
         }
     }
 
@@ -125,10 +166,27 @@ impl Drop for Place {
     }
 }
 
+/// What carries a connection.
+enum Transport {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Does the same with either.
+macro_rules! either {
+    ($transport:expr, $stream:ident => $what:expr) => {
+        match $transport {
+            Transport::Plain($stream) => $what,
+            Transport::Tls($stream) => $what,
+        }
+    };
+}
+
 /// One who is connected. Reading fails when it has not greeted in time, and when its time is over; writing fails
 /// when it takes nothing for too long.
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Transport,
+    peer: Peer,
     heard: usize,
     ends_at: Instant,
     // The next instant at which reading fails.
@@ -138,10 +196,10 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    fn new(stream: TcpStream, place: Place, longest: Duration) -> Self {
+    fn new(stream: Transport, peer: Peer, place: Place, longest: Duration) -> Self {
         let now = Instant::now();
         let limit = Box::pin(sleep_until(now + HELLO_WITHIN));
-        Self { stream, heard: 0, ends_at: now + longest, limit, stalled: None, _place: place }
+        Self { stream, peer, heard: 0, ends_at: now + longest, limit, stalled: None, _place: place }
     }
 
     fn written<T>(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -168,7 +226,7 @@ impl AsyncRead for Connection {
             )));
         }
         let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let polled = either!(&mut self.stream, stream => Pin::new(stream).poll_read(context, buffer));
         if self.heard < HELLO {
             self.heard += buffer.filled().len() - before;
             if self.heard >= HELLO {
@@ -188,16 +246,16 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
+        let polled = either!(&mut self.stream, stream => Pin::new(stream).poll_write(context, bytes));
         self.written(context, polled)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        either!(&mut self.stream, stream => Pin::new(stream).poll_flush(context))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        either!(&mut self.stream, stream => Pin::new(stream).poll_shutdown(context))
     }
 
     fn poll_write_vectored(
@@ -205,20 +263,21 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        let polled =
+            either!(&mut self.stream, stream => Pin::new(stream).poll_write_vectored(context, slices));
         self.written(context, polled)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        either!(&self.stream, stream => stream.is_write_vectored())
     }
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
     }
 }
 
@@ -234,7 +293,7 @@ mod tests {
     async fn connected() -> (TcpStream, Connection) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let mut connections = Connections::new(listener, "test", 1, LONGEST);
+        let mut connections = Connections::new(listener, "test", 1, LONGEST, Access::default());
         let (connection, _) = connections.next().await;
         (client, connection)
     }
@@ -288,7 +347,7 @@ mod tests {
     async fn one_too_many_is_closed_and_a_place_that_frees_is_taken() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let mut connections = Connections::new(listener, "test", 1, LONGEST);
+        let mut connections = Connections::new(listener, "test", 1, LONGEST, Access::default());
         let _first = TcpStream::connect(address).await.unwrap();
         let (first, _) = connections.next().await;
         let mut second = TcpStream::connect(address).await.unwrap();

@@ -36,7 +36,9 @@ pub(crate) fn read(status: &Status, now: Instant, within: Duration) -> Error {
             | ErrorReason::Overloaded
             | ErrorReason::DeadlinePassed),
         ) => Error::Unavailable { reason: Some(reason), message, retry_after, answer_lost: false },
-        Some(ErrorReason::Unspecified) | None => by_code(status, &details, message, retry_after, now, within),
+        Some(ErrorReason::Unspecified | ErrorReason::NotAuthenticated | ErrorReason::NotPermitted) | None => {
+            by_code(status, &details, message, retry_after, now, within)
+        }
     }
 }
 

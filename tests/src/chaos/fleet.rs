@@ -118,7 +118,8 @@ impl Fleet {
         let mut member = Member::new(&self.hosts, name.clone(), side, binary(program))
             .args(first)
             .args(["--config", &config.display().to_string(), "--drain-grace", "2"])
-            .args(["--grpc-addr", &format!("0.0.0.0:{grpc}"), "--http-addr", &format!("0.0.0.0:{http}")]);
+            .args(["--insecure", "--grpc-addr", &format!("0.0.0.0:{grpc}")])
+            .args(["--http-addr", &format!("0.0.0.0:{http}")]);
         member = if plan.topology == Topology::Embedded {
             let folder = Member::own_folder(&self.hosts, &format!("{name}-ledger"))?;
             member.args(["--data-dir", &folder.display().to_string()])

@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod broker;
+pub mod certificates;
 pub mod guard;
 pub mod leak;
 pub mod one_key;

@@ -19,7 +19,7 @@ use keybroker::{
     ledger::{Acquire, Amounts, CommonSpec, Millis, Renew, Settle, USAGE_MARK, calendar::Calendar},
     pool::{
         Report, Usage,
-        accounts::{commons, consumer_common, shard_name, shard_spec},
+        accounts::{AccountOf, commons, plan_common, shard_name, shard_spec},
         settle,
     },
 };
@@ -186,7 +186,9 @@ impl Run {
             for (consumer, name) in CONSUMERS.iter().enumerate() {
                 let mut specs = commons(config, model, opened.generation);
                 let plan = catalogue.plan_of(name);
-                specs.extend(plan.and_then(|plan| consumer_common(name, plan, opened.generation)));
+                specs.extend(
+                    plan.and_then(|plan| plan_common(AccountOf::Consumer(name), plan, opened.generation)),
+                );
                 at_pool.commons.insert((number, consumer), Rc::new(specs));
             }
         }

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use keybroker::server::{self, Limits, Listeners};
+use keybroker::{
+    access::Access,
+    server::{self, Limits, Listeners},
+};
 use keybroker_tests::harness::api::{MODEL, ask};
 use tokio::{net::TcpListener, runtime::Runtime};
 
@@ -86,7 +89,14 @@ impl Server {
             let listeners = Listeners { grpc: bind().await, http: bind().await };
             let (grpc, http) = (listeners.grpc.local_addr().unwrap(), listeners.http.local_addr().unwrap());
             let never = std::future::pending();
-            tokio::spawn(server::run(world.fleet.clone(), listeners, Limits::default(), never, WITHIN));
+            tokio::spawn(server::run(
+                world.fleet.clone(),
+                Access::default(),
+                listeners,
+                Limits::default(),
+                never,
+                WITHIN,
+            ));
             (world, grpc, http)
         });
         Self { runtime, world, grpc, http }

@@ -3,7 +3,7 @@
 use tonic::{Request, Status};
 
 use super::super::{check::Faults, status::bad_request};
-use crate::registry::Who;
+use crate::{access::Caller, registry::Who, server::Peer};
 
 /// The metadata by which a caller says who it is.
 const ACTOR: &str = "x-keybroker-actor";
@@ -40,15 +40,24 @@ fn wrong(field: &str, text: &str) -> Status {
     bad_request(vec![(field.to_owned(), text.to_owned())])
 }
 
-/// Who asks: the name they give, else their address.
-pub(super) fn who<T>(request: &Request<T>) -> Result<Who, Status> {
-    let peer = request.remote_addr().map(|address| address.ip().to_string()).unwrap_or_default();
-    let Some(actor) = request.metadata().get(ACTOR) else {
-        return Ok(Who { actor: peer.clone(), peer });
+/// Who asks: the identity, with the name that it gives beside its own; where nobody has to say who they are, the
+/// name they give, else their address.
+pub(super) fn who<T>(request: &Request<T>, caller: &Caller) -> Result<Who, Status> {
+    let peer = request.extensions().get::<Peer>().and_then(|peer| peer.address);
+    let peer = peer.map(|address| address.ip().to_string()).unwrap_or_default();
+    let given = match request.metadata().get(ACTOR) {
+        None => None,
+        Some(actor) => {
+            let actor = actor.to_str().ok().map(str::trim);
+            let actor = actor.filter(|actor| (1..=LONGEST_ACTOR).contains(&actor.len()));
+            let text = "is not a name; write 1 to 128 printable ASCII characters, or leave it out";
+            Some(actor.ok_or_else(|| wrong(ACTOR, text))?)
+        }
     };
-    let actor = actor.to_str().ok().map(str::trim);
-    let actor = actor.filter(|actor| (1..=LONGEST_ACTOR).contains(&actor.len()));
-    let text = "is not a name; write 1 to 128 printable ASCII characters, or leave it out";
-    let actor = actor.ok_or_else(|| wrong(ACTOR, text))?;
-    Ok(Who { actor: actor.to_owned(), peer })
+    let actor = match (caller.name(), given) {
+        ("", given) => given.unwrap_or(&peer).to_owned(),
+        (name, None) => name.to_owned(),
+        (name, Some(given)) => format!("{name} as {given}"),
+    };
+    Ok(Who { actor, peer })
 }

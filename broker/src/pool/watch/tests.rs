@@ -13,7 +13,7 @@ use tokio::time::{Instant, advance};
 
 use super::*;
 use crate::{
-    catalogue::{Key, Limit, LimitRule, ModelPattern, Project},
+    catalogue::{Key, Limit, LimitRule, NamePattern, Project},
     claims::LocalClaims,
     events::Subscriber,
     gemini::{self, Outcome},
@@ -84,7 +84,7 @@ fn pool() -> catalogue::Pool {
     let key = |id: &str| Key::new(id, Secret::from(format!("fake-key-of-watch-{id}").as_str()));
     let mut pool = catalogue::Pool::new("default");
     pool.limits =
-        vec![LimitRule::new("*".parse::<ModelPattern>().unwrap(), vec![Limit::requests_per_minute(15)])];
+        vec![LimitRule::new("*".parse::<NamePattern>().unwrap(), vec![Limit::requests_per_minute(15)])];
     pool.projects = vec![
         Project { keys: vec![key("a1"), key("a2")], ..Project::new("team-a") },
         Project { keys: vec![key("b1"), key("b2")], ..Project::new("team-b") },

@@ -140,7 +140,7 @@ pub(super) fn config(projects: usize, limits: Vec<Limit>) -> catalogue::Pool {
         project
     };
     let mut pool = catalogue::Pool::new("default");
-    pool.limits = vec![LimitRule::new(catalogue::ModelPattern::Any, limits)];
+    pool.limits = vec![LimitRule::new(catalogue::NamePattern::Any, limits)];
     pool.projects = (0..projects).map(project).collect();
     pool
 }
@@ -240,6 +240,7 @@ pub(super) fn wish(consumer: &str, wait: u64) -> Wish {
         output_tokens: 0,
         ttl: None,
         consumer: consumer.to_owned(),
+        identity: None,
         wait: Duration::from_millis(wait),
         permits: 1,
         project: String::new(),

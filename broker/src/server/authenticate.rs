@@ -1,0 +1,119 @@
+//! Who makes a call, and whether such a caller may make it: asked before anything of the call is read.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tonic::{Status, body::Body};
+use tower::Service;
+
+use super::peer::Peer;
+use crate::{
+    access::{Access, Caller, Denied, Needs, needs_of},
+    grpc::denied,
+};
+
+/// How often it is logged at most that callers are not known.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
+/// Puts authentication in front of a service.
+#[derive(Clone)]
+pub(super) struct AuthenticateLayer {
+    access: Access,
+    failures: Arc<Failures>,
+}
+
+impl AuthenticateLayer {
+    pub(super) fn new(access: Access) -> Self {
+        Self { access, failures: Arc::default() }
+    }
+}
+
+impl<S> tower::Layer<S> for AuthenticateLayer {
+    type Service = Authenticate<S>;
+
+    fn layer(&self, inner: S) -> Authenticate<S> {
+        Authenticate { inner, of: self.clone() }
+    }
+}
+
+/// A service that only callers reach who may make the call.
+#[derive(Clone)]
+pub(super) struct Authenticate<S> {
+    inner: S,
+    of: AuthenticateLayer,
+}
+
+impl<S> Service<http::Request<Body>> for Authenticate<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        match self.of.admit(&request) {
+            Ok(caller) => {
+                request.extensions_mut().insert(caller);
+                Box::pin(self.inner.call(request))
+            }
+            Err(status) => Box::pin(async move { Ok(status.into_http()) }),
+        }
+    }
+}
+
+impl AuthenticateLayer {
+    fn admit(&self, request: &http::Request<Body>) -> Result<Caller, Status> {
+        let path = request.uri().path();
+        let Some(needs) = needs_of(path) else {
+            return Err(Status::unimplemented("no such call is served here"));
+        };
+        if needs == Needs::Nothing {
+            return Ok(Caller::nobody());
+        }
+        let peer = request.extensions().get::<Peer>();
+        let certificates = peer.and_then(|peer| peer.certificates.as_deref());
+        let caller = self.access.rules().authenticate(request.headers(), certificates).inspect_err(|why| {
+            self.failures.count(path, peer, why);
+        });
+        let caller = caller.map_err(|why| denied(&why))?;
+        if let Needs::Role(role) = needs {
+            caller.must_have(role).map_err(|why| denied(&why))?;
+        }
+        Ok(caller)
+    }
+}
+
+/// Calls of callers who are not known. They may come thousands of times a second.
+#[derive(Default)]
+struct Failures {
+    count: AtomicU64,
+    told: Mutex<Option<Instant>>,
+}
+
+impl Failures {
+    fn count(&self, path: &str, peer: Option<&Peer>, why: &Denied) {
+        self.count.fetch_add(1, Relaxed);
+        let mut told = self.told.lock().expect("no holder of this lock panics");
+        if told.is_some_and(|told| told.elapsed() < TELL_EVERY) {
+            return;
+        }
+        *told = Some(Instant::now());
+        let count = self.count.swap(0, Relaxed);
+        let peer = peer.and_then(|peer| peer.address).map(|address| address.to_string()).unwrap_or_default();
+        tracing::warn!(peer, call = path, %why, count, "calls are not served: it is not known who makes them");
+    }
+}
