@@ -2,16 +2,13 @@
 package contract
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -185,8 +182,7 @@ type player struct {
 	broker *keybroker.Client
 	gemini *genai.Client
 	leases map[string]*keybroker.Lease
-	tell   io.WriteCloser
-	told   *bufio.Reader
+	scene  *stage.Scene
 }
 
 func play(t *testing.T, file string) {
@@ -209,42 +205,13 @@ func play(t *testing.T, file string) {
 }
 
 func (p *player) start(file string, story scenario) {
-	command := exec.Command(stage.Binary(p.T, "contract-stage"), file)
-	var log bytes.Buffer
-	command.Stderr = &log
-	stdin, err := command.StdinPipe()
-	if err != nil {
-		p.Fatal(err)
-	}
-	stdout, err := command.StdoutPipe()
-	if err != nil {
-		p.Fatal(err)
-	}
-	if err := command.Start(); err != nil {
-		p.Fatal(err)
-	}
-	p.tell, p.told = stdin, bufio.NewReader(stdout)
-	p.Cleanup(func() {
-		stdin.Close()
-		timer := time.AfterFunc(20*time.Second, func() { command.Process.Kill() })
-		defer timer.Stop()
-		if err := command.Wait(); err != nil {
-			p.Errorf("the stage: %v\n%s", err, log.String())
-		}
-	})
-	var said struct {
-		Brokers []string `json:"brokers"`
-		Gemini  string   `json:"gemini"`
-	}
-	line, err := p.told.ReadBytes('\n')
-	if err != nil || json.Unmarshal(line, &said) != nil {
-		p.Fatalf("the stage does not start: %v %s", err, line)
-	}
+	p.scene = stage.Open(p.T, file)
 	var options []keybroker.Option
 	if story.Client.CallTimeout > 0 {
 		options = append(options, keybroker.WithCallTimeout(story.Client.CallTimeout.duration()))
 	}
-	if p.broker, err = keybroker.New(strings.Join(said.Brokers, ","), options...); err != nil {
+	var err error
+	if p.broker, err = keybroker.New(strings.Join(p.scene.Brokers, ","), options...); err != nil {
 		p.Fatal(err)
 	}
 	p.Cleanup(func() { p.broker.Close() })
@@ -255,7 +222,7 @@ func (p *player) start(file string, story scenario) {
 	}
 	p.gemini, err = keybrokergenai.NewClient(p.Context(), transport, &genai.ClientConfig{
 		HTTPClient:  &http.Client{Transport: &http.Transport{}},
-		HTTPOptions: genai.HTTPOptions{BaseURL: said.Gemini},
+		HTTPOptions: genai.HTTPOptions{BaseURL: p.scene.Gemini.URL},
 	})
 	if err != nil {
 		p.Fatal(err)
@@ -479,29 +446,19 @@ func (p *player) stage(step step, raw json.RawMessage) {
 	if err := json.Compact(&line, raw); err != nil {
 		p.Fatal(err)
 	}
-	line.WriteByte('\n')
-	if _, err := p.tell.Write(line.Bytes()); err != nil {
-		p.Fatal(err)
-	}
-	answer, err := p.told.ReadBytes('\n')
-	if err != nil {
-		p.Fatalf("the stage does not answer: %v", err)
-	}
 	var expected, seen map[string]any
 	if len(step.Expect) > 0 {
 		if err := json.Unmarshal(step.Expect, &expected); err != nil {
 			p.Fatal(err)
 		}
 	}
-	if err := json.Unmarshal(answer, &seen); err != nil {
-		p.Fatal(err)
-	}
+	p.scene.Take(line.String(), &seen)
 	for name, value := range expected {
 		got, known := seen[name]
 		if !known {
 			p.Errorf("the stage does not know %q", name)
 		} else if got != value {
-			p.Errorf("%s is %v, not %v: %s", name, got, value, answer)
+			p.Errorf("%s is %v, not %v: %v", name, got, value, seen)
 		}
 	}
 }

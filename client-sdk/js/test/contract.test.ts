@@ -3,7 +3,6 @@
 import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
@@ -11,7 +10,7 @@ import { ApiError, type GoogleGenAI } from "@google/genai";
 import { Broker, KeybrokerError, type Advice, type Lease, type TransportKind } from "keybroker";
 import { createGenAI } from "keybroker/genai";
 
-import { Program, ROOT } from "./stage.js";
+import { ROOT, Scene } from "./stage.js";
 
 const SCENARIOS = join(ROOT, "client-sdk", "contract", "scenarios");
 
@@ -266,32 +265,19 @@ function known(given: Fields, names: readonly string[]): void {
 async function play(file: string): Promise<void> {
   const scenario = JSON.parse(readFileSync(file, "utf8")) as Scenario;
   known(scenario.client ?? {}, SETTINGS);
-  const stage = new Program("contract-stage", [file]);
-  const { stdin, stdout, stderr } = stage.child;
-  assert.ok(stdin !== null && stdout !== null);
-  stderr?.on("data", (text) => {
-    stage.log += String(text);
-  });
-  const lines = createInterface({ input: stdout })[Symbol.asyncIterator]();
-  const next = async () => {
-    const line = await lines.next();
-    assert.ok(line.done !== true, `the stage ended: ${stage.log}`);
-    return JSON.parse(line.value) as Result;
-  };
   const { call_timeout: callTimeout, deadline, attempts } = scenario.client ?? {};
+  const scene = await Scene.open(file);
   try {
-    const { brokers, gemini } = (await next()) as { brokers: string[]; gemini: string };
-    const broker = new Broker(brokers, { reportPatience: 15_000, ...(callTimeout === undefined ? {} : { callTimeout }) });
-    const runner = new Runner(broker, createGenAI(broker, { baseUrl: gemini, deadline, attempts }), (step) => {
-      stdin.write(`${JSON.stringify(step)}\n`);
-      return next();
-    });
+    const broker = new Broker(scene.brokers, { reportPatience: 15_000, ...(callTimeout === undefined ? {} : { callTimeout }) });
+    const runner = new Runner(broker, createGenAI(broker, { baseUrl: scene.gemini, deadline, attempts }), (step) =>
+      scene.take(step),
+    );
     for (const step of scenario.steps) {
       await runner.play(step);
     }
     await broker.close();
   } finally {
-    await stage.endInput();
+    await scene.end();
   }
 }
 

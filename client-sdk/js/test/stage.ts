@@ -93,11 +93,52 @@ export class Program {
   }
 }
 
+/** Brokers and a fake Gemini as a scenario of `client-sdk/contract` wants them. */
+export class Scene {
+  private constructor(
+    private readonly program: Program,
+    private readonly lines: AsyncIterator<string>,
+    readonly brokers: readonly string[],
+    /** The base URL of the fake Gemini. */
+    readonly gemini: string,
+  ) {}
+
+  static async open(file: string): Promise<Scene> {
+    const program = new Program("contract-stage", [file]);
+    const { stdout, stderr } = program.child;
+    assert.ok(stdout !== null);
+    stderr?.on("data", (text) => {
+      program.log += String(text);
+    });
+    const lines = createInterface({ input: stdout })[Symbol.asyncIterator]();
+    const { brokers, gemini } = (await read(program, lines)) as { brokers: string[]; gemini: string };
+    return new Scene(program, lines, brokers, gemini);
+  }
+
+  /** Has the stage take a step, and reads its answer. */
+  take(step: object): Promise<Record<string, unknown>> {
+    this.program.child.stdin?.write(`${JSON.stringify(step)}\n`);
+    return read(this.program, this.lines);
+  }
+
+  end(): Promise<void> {
+    return this.program.endInput();
+  }
+}
+
+async function read(program: Program, lines: AsyncIterator<string>): Promise<Record<string, unknown>> {
+  const line = await lines.next();
+  assert.ok(line.done !== true, `the stage ended: ${program.log}`);
+  return JSON.parse(line.value) as Record<string, unknown>;
+}
+
 /** What a fake Gemini saw. */
 export interface Verdict {
   readonly calls: number;
   readonly quota_refusals: number;
   readonly keys_in_url: number;
+  /** Calls by the key's fingerprint and by method. */
+  readonly keys: Readonly<Record<string, Readonly<Record<string, number>>>>;
 }
 
 /** What a fake Gemini remembers of a call. */

@@ -3,6 +3,9 @@ package stage
 
 import (
 	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -170,6 +173,84 @@ func Config(projects int, limits string, pool string) string {
 	return text.String()
 }
 
+// Scene is brokers and a fake Gemini as a scenario of client-sdk/contract wants them.
+type Scene struct {
+	t       testing.TB
+	Brokers []string
+	Gemini  *Gemini
+	tell    io.Writer
+	told    *bufio.Reader
+}
+
+// Open sets the scene of a scenario, which is a file.
+func Open(t testing.TB, file string) *Scene {
+	t.Helper()
+	command := exec.Command(Binary(t, "contract-stage"), file)
+	var log bytes.Buffer
+	command.Stderr = &log
+	stdin, err := command.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		stdin.Close()
+		timer := time.AfterFunc(startPatience, func() { command.Process.Kill() })
+		defer timer.Stop()
+		if err := command.Wait(); err != nil {
+			t.Errorf("the stage: %v\n%s", err, log.String())
+		}
+	})
+	told := bufio.NewReader(stdout)
+	var said struct {
+		Brokers []string `json:"brokers"`
+		Gemini  string   `json:"gemini"`
+	}
+	line, err := told.ReadBytes('\n')
+	if err != nil || json.Unmarshal(line, &said) != nil {
+		t.Fatalf("the stage does not start: %v %s", err, line)
+	}
+	gemini := &Gemini{&Process{t: t, command: command}, said.Gemini}
+	return &Scene{t, said.Brokers, gemini, stdin, told}
+}
+
+// Take has the stage take a step, in one line of JSON, and reads its answer into a value.
+func (s *Scene) Take(step string, answer any) {
+	s.t.Helper()
+	if _, err := io.WriteString(s.tell, step+"\n"); err != nil {
+		s.t.Fatal(err)
+	}
+	line, err := s.told.ReadBytes('\n')
+	if err != nil {
+		s.t.Fatalf("the stage ended at %s: %v", step, err)
+	}
+	if err := json.Unmarshal(line, answer); err != nil {
+		s.t.Fatalf("the stage answered %s: %v", line, err)
+	}
+}
+
+// Proxy starts `keybroker proxy` before the scene, and gives its base URL.
+func (s *Scene) Proxy(args ...string) string {
+	s.t.Helper()
+	_, _, stderr := start(s.t, "keybroker", append([]string{
+		"proxy", "--broker", strings.Join(s.Brokers, ","), "--upstream", s.Gemini.URL, "--listen", "127.0.0.1:0",
+	}, args...)...)
+	line, _ := bufio.NewReader(stderr).ReadString('\n')
+	_, rest, _ := strings.Cut(line, "http://")
+	address, _, found := strings.Cut(rest, ";")
+	if !found {
+		s.t.Fatalf("the proxy does not start: %s", line)
+	}
+	go io.Copy(io.Discard, stderr)
+	return "http://" + address
+}
+
 // Gemini is a running fake Gemini.
 type Gemini struct {
 	*Process
@@ -213,6 +294,14 @@ type Verdict struct {
 	Calls         int `json:"calls"`
 	QuotaRefusals int `json:"quota_refusals"`
 	KeysInURL     int `json:"keys_in_url"`
+	// Keys are calls by fingerprint and method.
+	Keys map[string]map[string]int `json:"keys"`
+}
+
+// Fingerprint is how a verdict names a key.
+func Fingerprint(key string) string {
+	digest := sha256.Sum256([]byte(key))
+	return hex.EncodeToString(digest[:6])
 }
 
 // Verdict asks the fake what it saw.

@@ -1,5 +1,5 @@
-//! What belongs to one project: a file, a cached content or a batch can be used with keys of the project that
-//! made it, and with no other.
+//! What belongs to one project: a file, a cached content, a batch or an interaction can be used with keys of the
+//! project that made it, and with no other.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -14,7 +14,9 @@ use serde_json::Value;
 /// How many things are remembered; the oldest are forgotten first.
 const MOST: usize = 10_000;
 /// Collections whose members belong to a project.
-const COLLECTIONS: [&str; 3] = ["files", "cachedContents", "batches"];
+const COLLECTIONS: [&str; 4] = ["files", "cachedContents", "batches", "interactions"];
+/// How an interaction names the one that it goes on from: by its bare id.
+const PREVIOUS: &str = "previous_interaction_id";
 
 /// Which project made what, as far as this client saw it.
 #[derive(Default)]
@@ -25,6 +27,8 @@ pub(crate) struct Affinity(Mutex<Known>);
 struct Made {
     name: Option<String>,
     file: Option<Box<Self>>,
+    /// Of an interaction, which has no name.
+    id: Option<String>,
 }
 
 #[derive(Default)]
@@ -50,7 +54,8 @@ impl Affinity {
         let session = headers.get("x-goog-upload-url").and_then(|url| url.to_str().ok());
         let session = session.and_then(|url| upload_session(&Url::parse(url).ok()?));
         let made = serde_json::from_slice::<Made>(body).unwrap_or_default();
-        let made = [made.name, made.file.and_then(|file| file.name)].into_iter().flatten();
+        let interaction = made.id.map(|id| format!("interactions/{id}"));
+        let made = [made.name, made.file.and_then(|file| file.name), interaction].into_iter().flatten();
         let made = made.filter_map(|name| member(&name));
         let mut known = self.known();
         for name in session.into_iter().chain(made) {
@@ -81,7 +86,11 @@ fn in_body<'a>(projects: &'a HashMap<String, String>, body: &Value) -> Option<&'
         // Names are short, and what is long is no name.
         Value::String(text) if text.len() < 512 => projects.get(&member(text)?),
         Value::Array(items) => items.iter().find_map(|item| in_body(projects, item)),
-        Value::Object(fields) => fields.values().find_map(|field| in_body(projects, field)),
+        Value::Object(fields) => {
+            let previous = fields.get(PREVIOUS).and_then(Value::as_str);
+            let previous = previous.and_then(|id| projects.get(&format!("interactions/{id}")));
+            previous.or_else(|| fields.values().find_map(|field| in_body(projects, field)))
+        }
         _ => None,
     }
 }
@@ -136,6 +145,22 @@ mod tests {
         headers.insert("x-goog-upload-url", session.parse().unwrap());
         affinity.learn("team-b", &headers, b"");
         assert_eq!(affinity.project_of(&url(session), None).as_deref(), Some("team-b"));
+    }
+
+    #[test]
+    fn an_interaction_goes_on_with_the_project_that_began_it() {
+        let affinity = Affinity::default();
+        let made = json!({ "id": "abc", "object": "interaction", "status": "completed" });
+        affinity.learn("team-c", &HeaderMap::new(), made.to_string().as_bytes());
+        let create = url("https://host/v1/interactions");
+        let goes_on = |id: &str| {
+            let asks = json!({ "model": "m", "input": "And then?", "previous_interaction_id": id });
+            affinity.project_of(&create, Some(&asks))
+        };
+        assert_eq!(goes_on("abc").as_deref(), Some("team-c"));
+        assert_eq!(goes_on("other"), None);
+        let looks = url("https://host/v1/interactions/abc/cancel");
+        assert_eq!(affinity.project_of(&looks, None).as_deref(), Some("team-c"));
     }
 
     #[test]

@@ -1,0 +1,14 @@
+use std::time::Duration;
+
+use keybroker_client::{Broker, Gemini};
+
+pub async fn run(google: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let broker = Broker::connect(std::env::var("KEYBROKER_BROKER")?)?;
+    let gemini = Gemini::builder(&broker).base_url(google).lease_wait(Duration::from_secs(300)).build()?;
+    for river in ["Nile", "Amazon", "Yangtze"] {
+        let question = format!("Where does the {river} begin?");
+        println!("{}", gemini.ask("gemini-2.5-flash", &question).await?);
+    }
+    broker.close().await?;
+    Ok(())
+}
