@@ -6,6 +6,7 @@ pub mod catalogue;
 pub mod claims;
 pub mod cli;
 pub mod config;
+mod connection;
 pub mod events;
 pub mod fleet;
 pub mod gemini;

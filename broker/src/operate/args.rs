@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use crate::connection::SecurityArgs;
+
 /// Which broker, and how to print.
 #[derive(Debug, Clone, Args)]
 pub(super) struct BrokerArgs {
@@ -22,6 +24,8 @@ pub(super) struct BrokerArgs {
     /// Print JSON
     #[arg(long, global = true)]
     pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) security: SecurityArgs,
 }
 
 /// What to do with keys.

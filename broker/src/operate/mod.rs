@@ -17,7 +17,7 @@ use keybroker_proto::v1::admin_client::AdminClient;
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
-    transport::{Channel, Endpoint},
+    transport::Channel,
 };
 use tonic_types::StatusExt;
 
@@ -99,15 +99,16 @@ fn run(command: impl Future<Output = Result<ExitCode, Failure>>) -> ExitCode {
 struct Admin {
     client: AdminClient<Channel>,
     actor: Option<MetadataValue<Ascii>>,
+    authorization: Option<MetadataValue<Ascii>>,
 }
 
 impl Admin {
     async fn connect(args: &BrokerArgs) -> Result<Self, Failure> {
-        let url =
-            if args.broker.contains("://") { args.broker.clone() } else { format!("http://{}", args.broker) };
-        let endpoint = Endpoint::from_shared(url).map_err(|_| {
-            Failure::Usage("--broker or KEYBROKER_BROKER is not an address; write host:port".to_owned())
-        })?;
+        let builder = args.security.builder(&args.broker).map_err(Failure::Usage)?;
+        let endpoint = builder.endpoint(&args.broker);
+        let endpoint =
+            endpoint.map_err(|error| Failure::Usage(format!("--broker or KEYBROKER_BROKER: {error}")))?;
+        let authorization = args.security.authorization().map_err(Failure::Usage)?;
         let actor = args.actor.as_deref().filter(|actor| !actor.trim().is_empty());
         let actor = actor
             .map(|actor| actor.parse())
@@ -120,7 +121,7 @@ impl Admin {
                 args.broker
             ))
         })?;
-        Ok(Self { client: AdminClient::new(channel), actor })
+        Ok(Self { client: AdminClient::new(channel), actor, authorization })
     }
 
     /// A request that says who makes it.
@@ -128,6 +129,9 @@ impl Admin {
         let mut request = Request::new(message);
         if let Some(actor) = &self.actor {
             request.metadata_mut().insert("x-keybroker-actor", actor.clone());
+        }
+        if let Some(authorization) = &self.authorization {
+            request.metadata_mut().insert("authorization", authorization.clone());
         }
         request
     }

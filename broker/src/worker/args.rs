@@ -3,7 +3,10 @@
 use std::{ffi::OsString, net::SocketAddr, time::Duration};
 
 use clap::{Args, ValueEnum};
-use keybroker_client::{AcquireOptions, Broker, Error, Tier};
+use keybroker_client::{AcquireOptions, Broker, Tier};
+
+use super::Failure;
+use crate::connection::SecurityArgs;
 
 /// Which broker, and which keys.
 #[derive(Debug, Clone, Args)]
@@ -20,6 +23,8 @@ pub(super) struct LeaseArgs {
     /// Only keys of this tier
     #[arg(long, value_enum, value_name = "TIER")]
     pub(super) tier: Option<TierArg>,
+    #[command(flatten)]
+    pub(super) security: SecurityArgs,
 }
 
 /// A tier on the command line.
@@ -41,8 +46,9 @@ impl TierArg {
 }
 
 impl LeaseArgs {
-    pub(super) fn connect(&self) -> Result<Broker, Error> {
-        Broker::connect(self.broker.as_str())
+    pub(super) fn connect(&self) -> Result<Broker, Failure> {
+        let builder = self.security.builder(&self.broker).map_err(|text| Failure::with_code(text, 2))?;
+        builder.connect(self.broker.as_str()).map_err(|error| Failure::with_code(error, 2))
     }
 
     pub(super) fn options(&self, model: &str) -> AcquireOptions {

@@ -18,7 +18,7 @@ use super::{ExecArgs, Failure, say};
 const VARIABLES: [&str; 2] = ["GEMINI_API_KEY", "GOOGLE_API_KEY"];
 
 pub(super) async fn run(args: &ExecArgs) -> Result<u8, Failure> {
-    let broker = args.lease.connect().map_err(Failure::new)?;
+    let broker = args.lease.connect()?;
     let ttl = args.ttl;
     let options = args.lease.options(&args.model).permits(args.permits).input_tokens(args.input_tokens);
     let lease = broker.acquire(options.wait(args.wait).ttl(ttl)).await.map_err(Failure::new)?;

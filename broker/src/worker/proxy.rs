@@ -39,7 +39,7 @@ pub(super) async fn run(args: &ProxyArgs) -> Result<u8, Failure> {
     }
     let upstream = Url::parse(&args.upstream)
         .map_err(|error| Failure::with_code(format!("--upstream {:?}: {error}", args.upstream), 2))?;
-    let broker = args.lease.connect().map_err(Failure::new)?;
+    let broker = args.lease.connect()?;
     let mut builder = Gemini::builder(&broker)
         .base_url(args.upstream.as_str())
         .pool(&args.lease.pool)

@@ -53,6 +53,17 @@ impl Advice {
         Self { action, signal: advice.signal(), once: advice.once, message: advice.message, settled }
     }
 
+    /// On what no broker knows of: it is not to be tried again.
+    pub(crate) fn of_nobody() -> Self {
+        Self {
+            action: Action::DoNotRetry,
+            signal: Signal::Unspecified,
+            once: false,
+            message: String::new(),
+            settled: SettleState::Unspecified,
+        }
+    }
+
     /// Whether the request may be sent again, with a new lease.
     pub fn is_retryable(&self) -> bool {
         matches!(self.action, Action::RetryOtherKey | Action::RetryAfter(_))

@@ -20,6 +20,7 @@ use crate::{
     lease::{Lease, Settlement},
     reporter::Reporter,
     rpc::Rpc,
+    trace,
 };
 
 /// How long an Acquire goes on after its caller gave up, so that a lease already on its way is
@@ -53,11 +54,11 @@ pub struct Settled {
 }
 
 impl Broker {
-    /// Connects with the default settings, at the first call, to `http://host:port` or `host:port`; to several, if they
-    /// are separated by commas: the next is asked where one is gone.
+    /// Connects with the default settings, at the first call, to `host:port`, or with TLS to `https://host:port`; to
+    /// several, if they are separated by commas: the next is asked where one is gone.
     ///
     /// # Errors
-    /// [`Error::InvalidAddress`].
+    /// [`Error::InvalidAddress`], and [`Error::InvalidTls`] where `https` is asked for and the system trusts nobody.
     ///
     /// ```
     /// let broker = keybroker_client::Broker::connect("http://127.0.0.1:50051")?;
@@ -138,7 +139,7 @@ impl Broker {
         // lease: when nobody receives it here, its drop reports that it was not sent.
         let (mut sender, receiver) = oneshot::channel();
         let shared = Arc::clone(&self.shared);
-        tokio::spawn(async move {
+        tokio::spawn(trace::carry(async move {
             let call = acquire(shared, options, earlier);
             pin!(call);
             let result = select! {
@@ -148,7 +149,7 @@ impl Broker {
             if let Some(result) = result {
                 drop(sender.send(result));
             }
-        });
+        }));
         receiver.await.unwrap_or(Err(Error::Closed))
     }
 

@@ -9,9 +9,11 @@ use tonic::{
 };
 
 use crate::{
+    address::Address,
     broker::Broker,
     error::Error,
     reporter::{self, ReporterSettings},
+    tls::Tls,
 };
 
 /// Settings of a [`Broker`]; made by [`Broker::builder`].
@@ -35,6 +37,8 @@ pub struct BrokerBuilder {
     pub(crate) flush_timeout: Duration,
     pub(crate) reporter: ReporterSettings,
     pub(crate) token: Option<MetadataValue<Ascii>>,
+    allow_insecure_token: bool,
+    tls: Option<Tls>,
 }
 
 impl Default for BrokerBuilder {
@@ -45,6 +49,8 @@ impl Default for BrokerBuilder {
             flush_timeout: Duration::from_secs(10),
             reporter: ReporterSettings::default(),
             token: None,
+            allow_insecure_token: false,
+            tls: None,
         }
     }
 }
@@ -80,7 +86,15 @@ impl BrokerBuilder {
         self
     }
 
-    /// A token that the broker wants with each call; sent as `authorization: Bearer ...`.
+    /// Encrypts the connection to every address so, also where it does not begin with `https://`.
+    /// Default: as the address asks, with the authorities of the system.
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// A token that the broker wants with each call; sent as `authorization: Bearer ...`, over TLS or to a loopback
+    /// address only. [`connect`](Self::connect) refuses anything else with [`Error::InsecureToken`].
     ///
     /// # Errors
     /// [`Error::InvalidToken`] if it cannot be sent in a header.
@@ -92,8 +106,14 @@ impl BrokerBuilder {
         Ok(self)
     }
 
-    /// Connects at the first call to `http://host:port`, or a bare `host:port`; to several, if they are separated by
-    /// commas: the next is asked where one is gone.
+    /// Sends the token without TLS to any address, where others may read it.
+    pub fn allow_insecure_token(mut self) -> Self {
+        self.allow_insecure_token = true;
+        self
+    }
+
+    /// Connects at the first call to `host:port`, or with TLS to `https://host:port`; to several, if they are
+    /// separated by commas: the next is asked where one is gone.
     ///
     /// ```
     /// let broker = keybroker_client::Broker::connect("broker-0:50051,broker-1:50051")?;
@@ -102,26 +122,28 @@ impl BrokerBuilder {
     /// ```
     ///
     /// # Errors
-    /// [`Error::InvalidAddress`], also for `https`: give endpoints with a TLS configuration to
-    /// [`connect_endpoints`](Self::connect_endpoints) instead.
+    /// [`Error::InvalidAddress`]; [`Error::InvalidTls`] if what [`tls`](Self::tls) was given cannot be used;
+    /// [`Error::InsecureToken`].
     pub fn connect(self, addresses: impl Into<String>) -> Result<Broker, Error> {
         let addresses = addresses.into();
-        let endpoints = addresses.split(',').map(|address| endpoint(address.trim()));
-        Ok(self.connect_endpoints(endpoints.collect::<Result<_, _>>()?))
+        let endpoints = addresses.split(',').map(|address| self.endpoint(address.trim()));
+        let endpoints = endpoints.collect::<Result<_, _>>()?;
+        self.connect_endpoints(endpoints)
     }
 
-    /// Connects at the first call to a tonic endpoint, for TLS or a Unix socket. The timeouts of
-    /// this builder replace those of the endpoint.
-    pub fn connect_endpoint(self, endpoint: Endpoint) -> Broker {
-        self.connect_endpoints(vec![endpoint])
-    }
-
-    /// The same with several brokers of one fleet.
+    /// Connects at the first call to tonic endpoints, of several brokers of one fleet, for what an address cannot
+    /// say, such as a Unix socket. The connect timeout of this builder replaces that of the endpoints; they encrypt as
+    /// they are set up, and a token is sent to them all.
     ///
-    /// # Panics
-    /// If there is none.
-    pub fn connect_endpoints(self, endpoints: Vec<Endpoint>) -> Broker {
-        assert!(!endpoints.is_empty(), "give at least one endpoint");
+    /// # Errors
+    /// [`Error::InvalidAddress`] if there is none.
+    pub fn connect_endpoints(self, endpoints: Vec<Endpoint>) -> Result<Broker, Error> {
+        if endpoints.is_empty() {
+            return Err(Error::InvalidAddress {
+                address: String::new(),
+                message: "there is none".to_owned(),
+            });
+        }
         // Pings find a peer that vanished without closing, which would otherwise be noticed only
         // by a whole call timeout.
         let settle = |endpoint: Endpoint| {
@@ -131,26 +153,24 @@ impl BrokerBuilder {
                 .keep_alive_timeout(Duration::from_secs(5))
         };
         let endpoints = endpoints.into_iter().map(settle).collect();
-        Broker::assemble(endpoints, self)
+        Ok(Broker::assemble(endpoints, self))
     }
-}
 
-fn endpoint(address: &str) -> Result<Endpoint, Error> {
-    let invalid =
-        |message: &str| Error::InvalidAddress { address: address.to_owned(), message: message.to_owned() };
-    let url = match address.split_once("://") {
-        None => format!("http://{address}"),
-        Some(("http", _)) => address.to_owned(),
-        Some(("https", _)) => {
-            return Err(invalid("for TLS use connect_endpoints with endpoints that are configured for it"));
+    /// The endpoint of one address, encrypted as it would be by [`connect`](Self::connect): for another client of the
+    /// broker, such as one of `keybroker.v1.Admin`. It does not send the token.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub fn endpoint(&self, address: &str) -> Result<Endpoint, Error> {
+        let Address { uri, encrypted, loopback } = Address::parse(address, self.tls.is_some())?;
+        if encrypted {
+            return self.tls.clone().unwrap_or_default().encrypt(Endpoint::from(uri));
         }
-        Some(_) => return Err(invalid("the scheme must be http")),
-    };
-    let uri: http::Uri = url.parse().map_err(|error: http::uri::InvalidUri| invalid(&error.to_string()))?;
-    if uri.host().is_none_or(str::is_empty) || uri.port_u16().is_none() {
-        return Err(invalid("it needs a host and a port"));
+        if self.token.is_some() && !loopback && !self.allow_insecure_token {
+            return Err(Error::InsecureToken { address: address.to_owned() });
+        }
+        Ok(Endpoint::from(uri))
     }
-    Ok(Endpoint::from(uri))
 }
 
 impl fmt::Debug for Broker {
@@ -174,18 +194,22 @@ mod tests {
         Broker::connect("127.0.0.1:50051, 127.0.0.1:50052").unwrap();
         Broker::connect("http://broker.internal:50051").unwrap();
         Broker::connect("[::1]:50051").unwrap();
+        assert!(Broker::builder().connect_endpoints(Vec::new()).is_err());
+    }
+
+    #[test]
+    fn a_token_goes_in_plain_text_to_this_host_only() {
+        let builder = || Broker::builder().token(&SecretString::from("fake-token")).unwrap();
+        builder().connect("localhost:50051,[::1]:50051,127.0.0.2:1").unwrap();
+        builder().allow_insecure_token().connect("broker.internal:50051").unwrap();
+        let error = builder().connect("127.0.0.1:1,http://broker.internal:50051").unwrap_err().to_string();
+        assert!(error.contains("broker.internal:50051") && error.contains("tls"), "{error}");
+        assert!(!error.contains("fake-token") && !format!("{:?}", builder()).contains("fake-token"));
     }
 
     #[test]
     fn an_address_that_cannot_be_used_says_why() {
-        for (address, word) in [
-            ("https://127.0.0.1:50051", "TLS"),
-            ("redis://127.0.0.1:6379", "scheme"),
-            ("localhost", "port"),
-            ("", "host"),
-            ("http://two words:1", "invalid"),
-            ("127.0.0.1:50051,", "host"),
-        ] {
+        for (address, word) in [("redis://127.0.0.1:6379", "scheme"), ("127.0.0.1:50051,", "host")] {
             let text = Broker::connect(address).unwrap_err().to_string();
             assert!(text.contains(word), "{address}: {text}");
         }

@@ -64,7 +64,9 @@ pub enum Error {
     },
 
     /// The broker cannot be reached, or cannot serve at the moment.
-    #[error("the broker is unavailable: try again, or check its address and health ({message})")]
+    #[error(
+        "the broker is unavailable: try again, or check its address, its health, and whether it wants TLS (tls) ({message})"
+    )]
     Unavailable {
         /// The broker's reason; `None` when the network failed before it could give one.
         reason: Option<ErrorReason>,
@@ -97,7 +99,9 @@ pub enum Error {
     SendWindowPassed(#[from] SendWindowPassed),
 
     /// The address of the broker cannot be used.
-    #[error("cannot use {address:?} as the broker's address, give http://host:port: {message}")]
+    #[error(
+        "cannot use {address:?} as the broker's address, give host:port, or https://host:port: {message}"
+    )]
     InvalidAddress {
         /// The address given.
         address: String,
@@ -108,6 +112,35 @@ pub enum Error {
     /// The token cannot be sent.
     #[error("cannot send this token in a header: give printable ASCII")]
     InvalidToken,
+
+    /// A part of [`Tls`](crate::Tls) cannot be used.
+    #[error("cannot use {field} for TLS: {message}")]
+    InvalidTls {
+        /// Which part, with its file.
+        field: String,
+        /// What is wrong with it, and what to do.
+        message: String,
+    },
+
+    /// The token would be sent in plain text to another host.
+    #[error("the token would go to {address} in plain text: give https://, tls or allow_insecure_token")]
+    InsecureToken {
+        /// The address given.
+        address: String,
+    },
+
+    /// A blocking call from within an async runtime, which it would stall; only the module `blocking` gives it.
+    #[error(
+        "a blocking call must not be made within an async runtime: use the async client there, or a thread of its own"
+    )]
+    WithinRuntime,
+
+    /// The system gives no threads for the blocking client.
+    #[error("cannot start the threads of the blocking client, free some resources: {message}")]
+    NoThreads {
+        /// The system's words.
+        message: String,
+    },
 
     /// The client was closed.
     #[error("this broker client is closed: connect a new one")]

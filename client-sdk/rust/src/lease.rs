@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use keybroker_proto::v1::{self, LeaseReport};
 use secrecy::SecretString;
-use tokio::time::timeout;
+use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
     advice::Advice,
@@ -44,6 +44,8 @@ pub struct Lease {
     sent_at: Option<Instant>,
     expiry: Arc<Expiry>,
     reported: bool,
+    /// Stands for a key that no broker knows of: nothing is reported or renewed.
+    is_fallback: bool,
 }
 
 /// The lease was held for too long before sending, and must not be used: report it with
@@ -75,6 +77,27 @@ impl Lease {
             sent_at: None,
             expiry: Arc::new(Expiry::new(wire::instant_after(asked_at, expires_in))),
             reported: false,
+            is_fallback: false,
+        }
+    }
+
+    /// What a request with a key of the caller's own goes out with.
+    pub(crate) fn of_fallback(shared: &Arc<Shared>, api_key: SecretString) -> Self {
+        let never = wire::instant_after(Instant::now(), Duration::MAX);
+        Self {
+            shared: Arc::clone(shared),
+            lease_id: String::new(),
+            key_id: "fallback".to_owned(),
+            api_key,
+            project: String::new(),
+            quota_model: String::new(),
+            permits: 1,
+            over_plan: false,
+            send_by: never,
+            sent_at: None,
+            expiry: Arc::new(Expiry::new(never)),
+            reported: true,
+            is_fallback: true,
         }
     }
 
@@ -229,7 +252,7 @@ impl Lease {
     /// [`acquire_settling`](crate::Broker::acquire_settling).
     pub fn settle(mut self, outcome: Outcome) -> Settlement {
         let report = self.take_report(outcome);
-        Settlement { shared: Arc::clone(&self.shared), report: Some(report) }
+        Settlement { shared: Arc::clone(&self.shared), report: (!self.is_fallback).then_some(report) }
     }
 
     /// Extends the lease to expire `ttl` from now, 1 second to 1 hour; a lease is never shortened.
@@ -244,10 +267,18 @@ impl Lease {
     /// Renews the lease to `ttl` each time half of its remaining time has passed, for as long as
     /// the guard lives: hold it while a long stream runs. Call it within a tokio runtime.
     pub fn auto_renew(&self, ttl: Duration) -> AutoRenew {
+        if self.is_fallback {
+            return AutoRenew::none();
+        }
         AutoRenew::start(Arc::clone(&self.expiry), Arc::clone(&self.shared.rpc), self.lease_id.clone(), ttl)
     }
 
     fn submit(&mut self, outcome: Outcome) -> Answer {
+        if self.is_fallback {
+            let (sender, answer) = oneshot::channel();
+            drop(sender.send(Ok(Advice::of_nobody())));
+            return answer;
+        }
         let report = self.take_report(outcome);
         self.shared.reporter().submit(report)
     }

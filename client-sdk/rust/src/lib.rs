@@ -14,21 +14,12 @@
 //! # }
 //! ```
 //!
-//! With an HTTP client of one's own, take a [`Lease`], send, report:
-//!
-//! ```no_run
-//! # async fn example(broker: keybroker_client::Broker) -> Result<(), Box<dyn std::error::Error>> {
-//! use keybroker_client::{AcquireOptions, ExposeSecret, Usage};
-//!
-//! let mut lease = broker.acquire(AcquireOptions::new("gemini-2.5-flash").input_tokens(1_200)).await?;
-//! let key = lease.begin_send()?.expose_secret();
-//! // ... send one request with the header `x-goog-api-key: {key}` ...
-//! # let _ = key;
-//! let advice = lease.success(Usage { input_tokens: Some(1_180), ..Usage::default() }).await?;
-//! # let _ = advice;
-//! # Ok(())
-//! # }
-//! ```
+//! | you have | take |
+//! |---|---|
+//! | a question to Gemini | [`Gemini`], or `blocking::Gemini` without an async runtime |
+//! | a request of reqwest's | [`Gemini::execute`], or `gemini::LeaseMiddleware` |
+//! | an HTTP client of your own | a [`Lease`] from [`Broker::acquire`]: send, report |
+//! | TLS, a token, several brokers | [`Broker::builder`] |
 //!
 //! A lease always reports. One that is dropped (an early return by `?`, a panic, a cancelled
 //! future) reports in the background: as never sent before [`Lease::begin_send`], as cancelled
@@ -36,10 +27,17 @@
 //!
 //! What an answer of Google means is decided by the broker alone: this crate reports the status,
 //! the body and the usage, and obeys the [`Advice`].
+//!
+//! Features, none of which is on by default: `blocking` for the module of that name, `cache` for
+//! `ResponseCache`, `middleware` for `LeaseMiddleware`, and `otel`, which passes the OpenTelemetry
+//! context on to the broker.
 
 mod acquire;
+mod address;
 mod advice;
 mod backoff;
+#[cfg(feature = "blocking")]
+pub mod blocking;
 mod broker;
 mod builder;
 mod error;
@@ -51,6 +49,8 @@ mod renew;
 mod reporter;
 mod rpc;
 mod status;
+mod tls;
+mod trace;
 mod wire;
 
 pub use acquire::AcquireOptions;
@@ -65,3 +65,9 @@ pub use outcome::{Outcome, TransportKind, Usage};
 pub use renew::AutoRenew;
 /// To read the key that [`Lease::begin_send`] hands out.
 pub use secrecy::{ExposeSecret, SecretString};
+pub use tls::Tls;
+
+/// What the README shows is compiled.
+#[cfg(all(doctest, feature = "blocking", feature = "cache", feature = "middleware"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

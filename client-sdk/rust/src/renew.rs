@@ -58,6 +58,11 @@ impl AutoRenew {
         Self { task }
     }
 
+    /// Renews nothing.
+    pub(crate) fn none() -> Self {
+        Self { task: None }
+    }
+
     /// Whether the lease is still being renewed; false once the broker refused to.
     pub fn is_active(&self) -> bool {
         self.task.as_ref().is_some_and(|task| !task.is_finished())

@@ -17,7 +17,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use crate::{error::Error, status};
+use crate::{error::Error, status, trace};
 
 /// The addresses of a fleet's brokers; one of them is asked until it is gone.
 pub(crate) struct Rpc {
@@ -117,10 +117,11 @@ impl Rpc {
         }
     }
 
-    /// Tells the server the deadline, so that it does not work for a caller that is gone; and who asks.
+    /// Tells the server the deadline, so that it does not work for a caller that is gone; and who asks, for what.
     fn request<T>(&self, message: T, within: Duration) -> Request<T> {
         let mut request = Request::new(message);
         request.set_timeout(within);
+        trace::inject(request.metadata_mut());
         if let Some(token) = &self.token {
             request.metadata_mut().insert("authorization", token.clone());
         }

@@ -17,7 +17,7 @@ use crate::{
 /// by the network.
 pub(crate) fn read(status: &Status, now: Instant, within: Duration) -> Error {
     let details = status.get_error_details();
-    let message = status.message().to_owned();
+    let message = words(status);
     let retry_after = details.retry_info().and_then(|info| info.retry_delay);
     match reason(&details) {
         Some(reason @ (ErrorReason::QuotaExhausted | ErrorReason::CoolingDown)) => {
@@ -111,6 +111,20 @@ fn invalid(details: &ErrorDetails, message: String) -> Error {
             .collect()
     });
     Error::InvalidArgument { violations, message }
+}
+
+/// What is said, with the causes on this side, of which a failed connection has several.
+fn words(status: &Status) -> String {
+    let mut text = status.message().to_owned();
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// Whether the connection was never made, so that the server cannot have seen the call.

@@ -168,3 +168,16 @@ pub fn binary(name: &str) -> PathBuf {
     let found = folders.map(|folder| folder.join(name)).find(|path| path.is_file());
     found.unwrap_or_else(|| panic!("{name} is not built; run `make build` first"))
 }
+
+/// An example of the Rust SDK, which is built beside the binaries.
+///
+/// # Panics
+/// If it was not built: `make test` builds all of them, as does `cargo build --workspace --all-targets`.
+pub fn example(name: &str) -> PathBuf {
+    let here = std::env::current_exe().expect("a running program has a path");
+    let folders = here.ancestors().skip(1).take(2);
+    let found = folders.map(|folder| folder.join("examples").join(name)).find(|path| path.is_file());
+    found.unwrap_or_else(|| {
+        panic!("the example {name} is not built; run `cargo build --workspace --all-targets` first")
+    })
+}

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails panics")]
 
 mod certificates;
+mod commands;
 mod matrix;
 mod open;
 mod scope;

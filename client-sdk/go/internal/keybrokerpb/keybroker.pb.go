@@ -313,6 +313,10 @@ const (
 	ErrorReason_OVERLOADED ErrorReason = 12
 	// The deadline of the call (`grpc-timeout`) passed before the ledger was asked; nothing was leased.
 	ErrorReason_DEADLINE_PASSED ErrorReason = 13
+	// It is not known who calls: the token or the client certificate is missing or not taken.
+	ErrorReason_NOT_AUTHENTICATED ErrorReason = 14
+	// Whoever calls may not do this.
+	ErrorReason_NOT_PERMITTED ErrorReason = 15
 )
 
 // Enum value maps for ErrorReason.
@@ -332,6 +336,8 @@ var (
 		11: "SHUTTING_DOWN",
 		12: "OVERLOADED",
 		13: "DEADLINE_PASSED",
+		14: "NOT_AUTHENTICATED",
+		15: "NOT_PERMITTED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED": 0,
@@ -348,6 +354,8 @@ var (
 		"SHUTTING_DOWN":            11,
 		"OVERLOADED":               12,
 		"DEADLINE_PASSED":          13,
+		"NOT_AUTHENTICATED":        14,
+		"NOT_PERMITTED":            15,
 	}
 )
 
@@ -1813,7 +1821,7 @@ const file_keybroker_v1_keybroker_proto_rawDesc = "" +
 	"\x13SIGNAL_SERVER_FAULT\x10\x16\x12\x18\n" +
 	"\x14SIGNAL_NETWORK_FAULT\x10\x17\x12\x14\n" +
 	"\x10SIGNAL_CANCELLED\x10\x18\x12\x15\n" +
-	"\x11SIGNAL_UNREADABLE\x10\x19*\xb0\x02\n" +
+	"\x11SIGNAL_UNREADABLE\x10\x19*\xda\x02\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fQUOTA_EXHAUSTED\x10\x01\x12\x10\n" +
@@ -1830,7 +1838,9 @@ const file_keybroker_v1_keybroker_proto_rawDesc = "" +
 	"\rSHUTTING_DOWN\x10\v\x12\x0e\n" +
 	"\n" +
 	"OVERLOADED\x10\f\x12\x13\n" +
-	"\x0fDEADLINE_PASSED\x10\r2\xda\x01\n" +
+	"\x0fDEADLINE_PASSED\x10\r\x12\x15\n" +
+	"\x11NOT_AUTHENTICATED\x10\x0e\x12\x11\n" +
+	"\rNOT_PERMITTED\x10\x0f2\xda\x01\n" +
 	"\tKeyBroker\x12F\n" +
 	"\aAcquire\x12\x1c.keybroker.v1.AcquireRequest\x1a\x1d.keybroker.v1.AcquireResponse\x12C\n" +
 	"\x06Report\x12\x1b.keybroker.v1.ReportRequest\x1a\x1c.keybroker.v1.ReportResponse\x12@\n" +

@@ -51,6 +51,10 @@ impl Affinity {
 
     /// Takes in what an answer says was made.
     pub(crate) fn learn(&self, project: &str, headers: &HeaderMap, body: &[u8]) {
+        // A key that was not leased is of no known project.
+        if project.is_empty() {
+            return;
+        }
         let session = headers.get("x-goog-upload-url").and_then(|url| url.to_str().ok());
         let session = session.and_then(|url| upload_session(&Url::parse(url).ok()?));
         let made = serde_json::from_slice::<Made>(body).unwrap_or_default();

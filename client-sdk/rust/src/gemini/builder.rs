@@ -4,14 +4,16 @@ use std::{collections::HashMap, future::Future, num::NonZeroU32, sync::Arc, time
 
 use keybroker_proto::v1::Tier;
 use reqwest::{Client, Url, redirect};
+use secrecy::SecretString;
 use serde_json::Value;
 
 use super::{
     Gemini,
     affinity::Affinity,
+    cache::ResponseCache,
     error::GeminiError,
     estimate::{Estimator, estimate_input_tokens},
-    fallback::{Fallback, FallbackRequest},
+    fallback::{Fallback, FallbackKey, FallbackRequest},
 };
 use crate::{acquire::AcquireOptions, backoff::Backoff, broker::Broker};
 
@@ -39,7 +41,10 @@ pub(crate) struct Settings {
     pub(crate) lease_ttl: Option<Duration>,
     pub(crate) max_wait: Duration,
     pub(crate) estimator: Estimator,
+    pub(crate) count_tokens: bool,
     pub(crate) fallback: Option<Fallback>,
+    pub(crate) fallback_key: Option<FallbackKey>,
+    pub(crate) cache: Option<ResponseCache>,
     pub(crate) default_model: String,
     pub(crate) affinity: Arc<Affinity>,
 }
@@ -57,6 +62,12 @@ impl Settings {
             ttl: self.lease_ttl,
             ..AcquireOptions::default()
         }
+    }
+
+    /// What sends requests.
+    pub(crate) fn client(&self) -> Result<Client, GeminiError> {
+        let message = || "make the client with build".to_owned();
+        self.http.clone().ok_or_else(|| GeminiError::Setup { message: message() })
     }
 }
 
@@ -88,7 +99,10 @@ impl GeminiBuilder {
             lease_ttl: None,
             max_wait: Duration::from_secs(60),
             estimator: Estimator(Arc::new(estimate_input_tokens)),
+            count_tokens: false,
             fallback: None,
+            fallback_key: None,
+            cache: None,
             default_model: "gemini-2.5-flash".to_owned(),
             affinity: Arc::default(),
         };
@@ -206,6 +220,47 @@ impl GeminiBuilder {
     /// [`estimate_input_tokens`]. `|_| 0` leaves tokens uncounted until the report.
     pub fn estimator(mut self, estimator: impl Fn(&Value) -> i64 + Send + Sync + 'static) -> Self {
         self.settings.estimator = Estimator(Arc::new(estimator));
+        self
+    }
+
+    /// Has Gemini count the tokens of each generation first, by `countTokens` with a lease of its own, which is exact
+    /// and costs a request. Where that fails, the [`estimator`](Self::estimator) is asked. Default: false.
+    pub fn count_tokens(mut self, count: bool) -> Self {
+        self.settings.count_tokens = count;
+        self
+    }
+
+    /// Answers identical requests from memory. Default: none.
+    #[cfg(feature = "cache")]
+    pub fn cache(mut self, cache: ResponseCache) -> Self {
+        self.settings.cache = Some(cache);
+        self
+    }
+
+    /// What to call when no lease can be had: it is given the error, and answers with a key to send this one request
+    /// with, or with none. Nothing of that request is counted or reported, and it is not tried again. Not called for a
+    /// request that is itself at fault, nor once the deadline has passed. Default: none.
+    ///
+    /// ```no_run
+    /// # fn example(broker: keybroker_client::Broker) -> Result<(), keybroker_client::GeminiError> {
+    /// use keybroker_client::{Gemini, SecretString};
+    ///
+    /// let gemini = Gemini::builder(&broker)
+    ///     .fallback_key(|error| {
+    ///         eprintln!("with the spare key, since {error}");
+    ///         async { std::env::var("GEMINI_SPARE_KEY").ok().map(SecretString::from) }
+    ///     })
+    ///     .build()?;
+    /// # let _ = gemini;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn fallback_key<F, Fut>(mut self, function: F) -> Self
+    where
+        F: Fn(&GeminiError) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Option<SecretString>> + Send + 'static,
+    {
+        self.settings.fallback_key = Some(FallbackKey::new(function));
         self
     }
 

@@ -6,11 +6,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use reqwest::Client;
+use reqwest::Url;
 use serde_json::Value;
 
 use super::{
     builder::Settings,
+    cache::Key,
+    count,
     error::GeminiError,
     exchange::{self, Unanswered},
     stream::GenerateContentStream,
@@ -34,12 +36,15 @@ pub(crate) enum Answer {
 /// One call of the caller's, which may take several requests.
 pub(crate) struct Call {
     pub(crate) settings: Arc<Settings>,
-    pub(crate) http: Client,
-    pub(crate) url: String,
+    pub(crate) url: Url,
     pub(crate) body: Bytes,
     pub(crate) mode: Mode,
     pub(crate) deadline: Instant,
     options: AcquireOptions,
+    /// What is to be counted first.
+    counted: Option<Value>,
+    /// Under which its answer is kept.
+    key: Option<Key>,
 }
 
 impl Call {
@@ -57,24 +62,44 @@ impl Call {
         }
         let query = if mode == Mode::Stream { "?alt=sse" } else { "" };
         let url =
-            format!("{}/{}/{}:{method}{query}", settings.base_url, settings.api_version, resource(model),);
+            format!("{}/{}/{}:{method}{query}", settings.base_url, settings.api_version, resource(model));
+        let url = Url::parse(&url).map_err(|error| invalid(format!("{url:?}: {error}")))?;
         let bytes = serde_json::to_vec(body).map_err(|error| invalid(error.to_string()))?;
-        let http = settings.http.clone().ok_or_else(|| invalid("the client is not built".to_owned()))?;
         let options = AcquireOptions {
             permits: Some(permits),
             input_tokens: (settings.estimator.0)(body).max(0),
             ..settings.options(model)
         };
+        let counted = (settings.count_tokens && count::COUNTED.contains(&method)).then(|| body.clone());
+        let cache = settings.cache.as_ref();
+        let key = cache.and_then(|cache| cache.key(method, url.as_str(), &settings.project, &bytes));
         let deadline = wire::instant_after(Instant::now(), settings.deadline);
-        Ok(Self { settings: Arc::clone(settings), http, url, body: bytes.into(), mode, deadline, options })
+        let (settings, body) = (Arc::clone(settings), bytes.into());
+        Ok(Self { settings, url, body, mode, deadline, options, counted, key })
     }
 
     pub(crate) async fn run(&self) -> Result<Answer, GeminiError> {
-        let mut tries = Tries::new(&self.settings, self.options.clone(), self.deadline);
+        let cached = self.settings.cache.as_ref().zip(self.key);
+        if let Some(kept) = cached.and_then(|(cache, key)| cache.get(&key)) {
+            return Ok(Answer::Body(kept));
+        }
+        let mut http = self.settings.client()?;
+        let mut options = self.options.clone();
+        if let Some(body) = &self.counted {
+            let counting =
+                count::tokens(&self.settings, &mut http, &self.url, &options.model, body, self.deadline);
+            options.input_tokens = counting.await.unwrap_or(options.input_tokens);
+        }
+        let mut tries = Tries::new(&self.settings, options, self.deadline);
         loop {
             let (lease, key) = tries.ready().await?;
-            match exchange::send(self, lease, key).await {
-                Ok(answer) => return Ok(answer),
+            match exchange::send(self, &mut http, lease, key).await {
+                Ok(answer) => {
+                    if let (Answer::Body(body), Some((cache, key))) = (&answer, cached) {
+                        cache.keep(key, body);
+                    }
+                    return Ok(answer);
+                }
                 Err(Unanswered::Failed(failure)) => tries.obey(*failure).await?,
                 Err(Unanswered::Missed(lease, passed)) => tries.missed(lease, passed)?,
             }

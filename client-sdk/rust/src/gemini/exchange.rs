@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::stream;
 use reqwest::{
-    Body, RequestBuilder, Response,
+    Body, Method, Request, Response,
     header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
 };
 use serde::Deserialize;
@@ -18,8 +18,10 @@ use super::{
     builder::Settings,
     call::{Answer, Call, Mode},
     error::{GeminiError, GoogleError, UpstreamError},
+    sender::{Sender, broken},
     stream::Live,
     types::UsageMetadata,
+    underway::{Break, Underway},
 };
 use crate::{
     lease::{Lease, SendWindowPassed},
@@ -77,8 +79,13 @@ impl Failure {
     }
 
     pub(crate) fn reqwest(lease: Lease, error: reqwest::Error) -> Self {
-        let kind = transport_kind(&error);
-        Self::transport(lease, kind, describe(error))
+        Self::broken(lease, broken(error))
+    }
+
+    fn broken(lease: Lease, Break { kind, message }: Break) -> Self {
+        // A text of somebody's middleware may repeat what it was given.
+        let message = redact(message.into(), lease.key());
+        Self::transport(lease, kind, String::from_utf8_lossy(&message).into_owned())
     }
 }
 
@@ -108,7 +115,8 @@ pub(crate) struct Answered {
 /// model, and may leave late.
 pub(crate) async fn depart(
     settings: &Settings,
-    request: RequestBuilder,
+    sender: &mut dyn Sender,
+    mut request: Request,
     body: &Bytes,
     lease: Lease,
     limit: Duration,
@@ -116,21 +124,21 @@ pub(crate) async fn depart(
     // Started before sending: a slow answer must not outlive its lease.
     let ttl = settings.lease_ttl.unwrap_or_else(|| lease.expires_in()).max(Duration::from_secs(1));
     let renewal = lease.auto_renew(ttl);
-    let (request, departure) = if body.is_empty() {
-        (request, None)
-    } else {
+    let departure = (!body.is_empty()).then(|| {
         let (timely, departure) = timely_body(body.clone(), lease.send_by());
-        (request.header(CONTENT_LENGTH, body.len()).body(timely), Some(departure))
-    };
+        request.headers_mut().insert(CONTENT_LENGTH, body.len().into());
+        *request.body_mut() = Some(timely);
+        departure
+    });
     let left = || departure.as_ref().map(|departure| departure.get());
     let started = Instant::now();
-    match timeout(limit, request.send()).await {
+    match timeout(limit, sender.send(request)).await {
         Ok(Ok(response)) => {
             Ok(Answered { lease, renewal, response, rest: limit.saturating_sub(started.elapsed()) })
         }
         Ok(Err(error)) => match left().flatten() {
             Some(Err(passed)) => Err(Unanswered::Missed(lease, *passed)),
-            _ => Err(Failure::reqwest(lease, error).into()),
+            _ => Err(Failure::broken(lease, error).into()),
         },
         Err(_) if left() == Some(None) => {
             let message = format!("no connection in {limit:?}");
@@ -141,20 +149,24 @@ pub(crate) async fn depart(
 }
 
 /// Sends one request; the lease is reported here if it succeeds.
-pub(crate) async fn send(call: &Call, lease: Lease, key: HeaderValue) -> Result<Answer, Unanswered> {
+pub(crate) async fn send(
+    call: &Call,
+    sender: &mut dyn Sender,
+    lease: Lease,
+    key: HeaderValue,
+) -> Result<Answer, Unanswered> {
     let settings = &call.settings;
     let limit = settings.request_timeout.min(call.remaining());
-    let request = call
-        .http
-        .post(&call.url)
-        .header("x-goog-api-key", key)
-        .header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let Answered { lease, renewal, response, rest } =
-        depart(settings, request, &call.body, lease, limit).await?;
-    if call.mode == Mode::Stream && response.status().is_success() {
-        let live = Live::new(lease, renewal, response, call.deadline, settings.stream_idle_timeout);
-        return Ok(Answer::Stream(live.open(rest).await?));
+    let mut request = Request::new(Method::POST, call.url.clone());
+    request.headers_mut().insert("x-goog-api-key", key);
+    request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let answered = depart(settings, sender, request, &call.body, lease, limit).await?;
+    let rest = answered.rest;
+    if call.mode == Mode::Stream && answered.response.status().is_success() {
+        let answer = Underway::new(answered, (call.deadline, settings.stream_idle_timeout));
+        return Ok(Answer::Stream(Live::new(answer).open(rest).await?));
     }
+    let Answered { lease, renewal: _renewal, response, .. } = answered;
     match timeout(rest, read(response)).await {
         Ok(Ok((status, retry_after, body))) => Ok(settle(lease, status, retry_after, body).await?),
         Ok(Err(error)) => Err(Failure::reqwest(lease, error).into()),

@@ -2,6 +2,7 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
+use secrecy::SecretString;
 use serde_json::Value;
 
 use super::error::GeminiError;
@@ -41,5 +42,27 @@ impl Fallback {
 impl fmt::Debug for Fallback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Fallback")
+    }
+}
+
+/// The caller's function that gives a key where no lease can be had.
+#[derive(Clone)]
+pub(crate) struct FallbackKey(pub(crate) Arc<dyn Fn(&GeminiError) -> Key + Send + Sync>);
+
+type Key = Pin<Box<dyn Future<Output = Option<SecretString>> + Send>>;
+
+impl FallbackKey {
+    pub(crate) fn new<F, Fut>(function: F) -> Self
+    where
+        F: Fn(&GeminiError) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Option<SecretString>> + Send + 'static,
+    {
+        Self(Arc::new(move |error| Box::pin(function(error))))
+    }
+}
+
+impl fmt::Debug for FallbackKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FallbackKey")
     }
 }

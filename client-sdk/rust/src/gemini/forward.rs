@@ -1,13 +1,10 @@
 //! Any HTTP request to Gemini, sent with leased keys: for HTTP clients of one's own, and for proxies.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use reqwest::{
-    Body, Client, Method, Request, Response, Url,
+    Body, Method, Request, Response, Url,
     header::{self, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
 use serde_json::Value;
@@ -15,11 +12,15 @@ use tokio::time::timeout;
 
 use super::{
     builder::Settings,
+    cache::Key,
+    count,
     error::{GeminiError, GoogleError},
     exchange::{self, Answered, Failure},
     flow::{Flow, Form},
+    sender::Sender,
     sse::SseDecoder,
     tries::Tries,
+    underway::Underway,
 };
 use crate::{
     acquire::AcquireOptions,
@@ -47,7 +48,6 @@ const NOT_PASSED_ON: [HeaderName; 10] = [
 /// A request of the caller's, which may be sent several times.
 pub(crate) struct Forward {
     settings: Arc<Settings>,
-    http: Client,
     method: Method,
     url: Url,
     headers: HeaderMap,
@@ -56,6 +56,10 @@ pub(crate) struct Forward {
     generates_stream: bool,
     options: AcquireOptions,
     deadline: Instant,
+    /// What is to be counted first.
+    counted: Option<Value>,
+    /// Under which its answer is kept.
+    key: Option<Key>,
 }
 
 /// A request without an answer to pass on.
@@ -76,7 +80,6 @@ impl From<exchange::Unanswered> for Unanswered {
 impl Forward {
     pub(crate) fn new(settings: &Arc<Settings>, mut request: Request) -> Result<Self, GeminiError> {
         let invalid = |message: &str| GeminiError::InvalidRequest { message: message.to_owned() };
-        let http = settings.http.clone().ok_or_else(|| invalid("the client is not built"))?;
         let body = match request.body() {
             None => Bytes::new(),
             Some(body) => body.as_bytes().map(Bytes::copy_from_slice).ok_or_else(|| {
@@ -97,13 +100,26 @@ impl Forward {
             options.project = project;
         }
         let deadline = wire::instant_after(Instant::now(), settings.deadline);
-        let (method, settings) = (request.method().clone(), Arc::clone(settings));
-        let generates_stream = target.generates_stream;
-        Ok(Self { settings, http, method, url, headers, body, generates_stream, options, deadline })
+        let method = request.method().clone();
+        let generates_stream = target.method == "streamGenerateContent";
+        let counted =
+            json.filter(|_| settings.count_tokens && count::COUNTED.contains(&target.method.as_str()));
+        let cache = settings.cache.as_ref().filter(|_| method == Method::POST);
+        let key = cache.and_then(|cache| cache.key(&target.method, url.as_str(), &settings.project, &body));
+        let settings = Arc::clone(settings);
+        Ok(Self { settings, method, url, headers, body, generates_stream, options, deadline, counted, key })
     }
 
     /// Sends it until it is answered or nothing is left to try. The answer may be an error of Google's.
-    pub(crate) async fn run(self) -> Result<Response, GeminiError> {
+    pub(crate) async fn run(mut self, sender: &mut dyn Sender) -> Result<Response, GeminiError> {
+        if let Some(kept) = self.kept() {
+            return Ok(kept);
+        }
+        if let Some(body) = &self.counted {
+            let model = &self.options.model;
+            let counting = count::tokens(&self.settings, sender, &self.url, model, body, self.deadline);
+            self.options.input_tokens = counting.await.unwrap_or(self.options.input_tokens);
+        }
         let mut tries = Tries::new(&self.settings, self.options.clone(), self.deadline);
         let mut answered = None;
         loop {
@@ -111,7 +127,7 @@ impl Forward {
                 Ok(ready) => ready,
                 Err(error) => return answered.ok_or(error),
             };
-            let goes_on = match self.send(lease, key).await {
+            let goes_on = match self.send(sender, lease, key).await {
                 Ok(response) => return Ok(response),
                 Err(Unanswered::Missed(lease, passed)) => tries.missed(lease, passed),
                 Err(Unanswered::Failed(failure, response)) => {
@@ -125,19 +141,31 @@ impl Forward {
         }
     }
 
-    async fn send(&self, lease: Lease, key: HeaderValue) -> Result<Response, Unanswered> {
+    /// The answer to an identical request of before.
+    fn kept(&self) -> Option<Response> {
+        let body = self.settings.cache.as_ref()?.get(&self.key?)?;
+        let json = (CONTENT_TYPE, HeaderValue::from_static("application/json; charset=UTF-8"));
+        Some(answer(reqwest::StatusCode::OK, &HeaderMap::from_iter([json]), body.into()))
+    }
+
+    async fn send(
+        &self,
+        sender: &mut dyn Sender,
+        lease: Lease,
+        key: HeaderValue,
+    ) -> Result<Response, Unanswered> {
         let settings = &self.settings;
         let limit = settings.request_timeout.min(self.deadline.saturating_duration_since(Instant::now()));
-        let request = self.http.request(self.method.clone(), self.url.clone()).headers(self.headers.clone());
-        let request = request.header(API_KEY, key);
-        let Answered { lease, renewal, response, rest } =
-            exchange::depart(settings, request, &self.body, lease, limit).await?;
-        let form = self.form(&response);
-        match (form, response.status().is_success()) {
-            (Some(form), true) => {
-                let (status, headers) = (response.status(), response.headers().clone());
+        let mut request = Request::new(self.method.clone(), self.url.clone());
+        *request.headers_mut() = self.headers.clone();
+        request.headers_mut().insert(API_KEY, key);
+        let answered = exchange::depart(settings, sender, request, &self.body, lease, limit).await?;
+        let (rest, status) = (answered.rest, answered.response.status());
+        match self.form(&answered.response) {
+            Some(form) if status.is_success() => {
+                let headers = answered.response.headers().clone();
                 let times = (self.deadline, settings.stream_idle_timeout);
-                let flow = Flow::new(lease, renewal, response, form, self.generates_stream, times);
+                let flow = Flow::new(Underway::new(answered, times), form, self.generates_stream);
                 match flow.open(rest).await {
                     Ok(flow) => Ok(answer(status, &headers, Body::wrap_stream(flow.into_stream()))),
                     Err(unopened) => {
@@ -146,12 +174,13 @@ impl Forward {
                     }
                 }
             }
-            _ => self.read(lease, response, rest).await,
+            _ => self.read(answered).await,
         }
     }
 
     /// Reads an answer in one piece.
-    async fn read(&self, lease: Lease, response: Response, limit: Duration) -> Result<Response, Unanswered> {
+    async fn read(&self, answered: Answered) -> Result<Response, Unanswered> {
+        let Answered { lease, renewal: _renewal, response, rest: limit } = answered;
         let (status, headers) = (response.status(), response.headers().clone());
         let body = match timeout(limit, response.bytes()).await {
             Ok(Ok(body)) => body,
@@ -166,6 +195,9 @@ impl Forward {
             self.settings.affinity.learn(lease.project(), &headers, &body);
             let usage = exchange::usage_of(&body).unwrap_or_default();
             exchange::report(lease, Outcome::Success(usage)).await;
+            if let Some((cache, key)) = self.settings.cache.as_ref().zip(self.key) {
+                cache.keep(key, &body);
+            }
             return Ok(answer(status, &headers, body.into()));
         };
         // With the key masked.
@@ -197,7 +229,8 @@ impl Forward {
 struct Target {
     model: Option<String>,
     permits: i32,
-    generates_stream: bool,
+    /// What stands behind the model; empty if nothing does.
+    method: String,
 }
 
 impl Target {
@@ -221,7 +254,7 @@ impl Target {
         Self {
             model: model.filter(|model| !model.is_empty()),
             permits: i32::try_from(permits).unwrap_or(i32::MAX),
-            generates_stream: method == "streamGenerateContent",
+            method: method.to_owned(),
         }
     }
 }
@@ -265,7 +298,10 @@ mod tests {
     fn a_request_names_its_model_in_its_path_or_body() {
         let of = |path: &str, body: Value| Target::of(path, Some(&body));
         let streamed = of("/v1beta/models/gemini-x:streamGenerateContent", json!({}));
-        assert_eq!((streamed.model.as_deref(), streamed.generates_stream), (Some("gemini-x"), true));
+        assert_eq!(
+            (streamed.model.as_deref(), streamed.method.as_str()),
+            (Some("gemini-x"), "streamGenerateContent")
+        );
         let batch = of("/v1/models/embed:batchEmbedContents", json!({ "requests": [{}, {}, {}] }));
         assert_eq!((batch.model.as_deref(), batch.permits), (Some("embed"), 3));
         assert_eq!(of("/v1beta/interactions", json!({ "model": "models/m" })).model.as_deref(), Some("m"));

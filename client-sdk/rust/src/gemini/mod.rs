@@ -3,17 +3,23 @@
 
 mod affinity;
 mod builder;
+mod cache;
 mod call;
+mod count;
 mod error;
 mod estimate;
 mod exchange;
 mod fallback;
 mod flow;
 mod forward;
+#[cfg(feature = "middleware")]
+mod middleware;
+mod sender;
 mod sse;
 mod stream;
 mod tries;
 pub mod types;
+mod underway;
 
 use std::{fmt, sync::Arc};
 
@@ -22,9 +28,13 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 pub use builder::GeminiBuilder;
+#[cfg(feature = "cache")]
+pub use cache::ResponseCache;
 pub use error::{GeminiError, GoogleError, UpstreamError};
 pub use estimate::estimate_input_tokens;
 pub use fallback::FallbackRequest;
+#[cfg(feature = "middleware")]
+pub use middleware::LeaseMiddleware;
 pub use stream::GenerateContentStream;
 
 use self::{
@@ -242,7 +252,8 @@ impl Gemini {
     /// [`GeminiError::InvalidRequest`] for a body that cannot be sent twice; [`GeminiError::Broker`] if no lease was
     /// to be had, and [`GeminiError::Transport`] if no answer came at all.
     pub async fn execute(&self, request: reqwest::Request) -> Result<reqwest::Response, GeminiError> {
-        Forward::new(&self.settings, request)?.run().await
+        let mut http = self.settings.client()?;
+        Forward::new(&self.settings, request)?.run(&mut http).await
     }
 
     async fn unary<T: DeserializeOwned>(

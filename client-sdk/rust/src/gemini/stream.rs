@@ -1,28 +1,23 @@
-//! An answer that arrives as a stream of events, and reports itself however it ends.
+//! An answer as a stream of typed events.
 
 use std::{
     collections::VecDeque,
     fmt,
     pin::Pin,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt, stream};
-use reqwest::Response;
+use futures_util::{Stream, stream};
 use tokio::time::timeout;
 
 use super::{
     error::{GeminiError, GoogleError},
-    exchange::{Failure, describe, report, transport_kind},
+    exchange::Failure,
     sse::SseDecoder,
     types::GenerateContentResponse,
-};
-use crate::{
-    lease::Lease,
-    outcome::{Outcome, TransportKind, Usage},
-    renew::AutoRenew,
+    underway::{Break, Piece, Underway},
 };
 
 /// How long an error is held back for the broker's advice on it.
@@ -59,65 +54,31 @@ impl fmt::Debug for GenerateContentStream {
     }
 }
 
-/// A response under way, with the lease it will report.
+/// A stream under way.
 pub(crate) struct Live {
-    /// Gone once it is reported.
-    lease: Option<Lease>,
-    renewal: Option<AutoRenew>,
-    status: u16,
-    bytes: Pin<Box<dyn Stream<Item = Result<Bytes, reqwest::Error>> + Send>>,
+    answer: Underway,
     decoder: SseDecoder,
     ready: VecDeque<GenerateContentResponse>,
-    usage: Usage,
-    finished: bool,
-    deadline: Instant,
-    idle: Duration,
 }
 
 /// What reading on brought.
 enum Read {
-    Event(GenerateContentResponse),
+    Event(Box<GenerateContentResponse>),
     End,
-    Failed(Cause),
-}
-
-/// Why a stream failed, before it is tied to its lease.
-enum Cause {
-    Error(GoogleError, Bytes),
-    Transport(TransportKind, String),
+    Failed(Box<Failure>),
 }
 
 impl Live {
-    pub(crate) fn new(
-        lease: Lease,
-        renewal: AutoRenew,
-        response: Response,
-        deadline: Instant,
-        idle: Duration,
-    ) -> Self {
-        Self {
-            lease: Some(lease),
-            renewal: Some(renewal),
-            status: response.status().as_u16(),
-            bytes: Box::pin(response.bytes_stream()),
-            decoder: SseDecoder::default(),
-            ready: VecDeque::new(),
-            usage: Usage::default(),
-            finished: false,
-            deadline,
-            idle,
-        }
+    pub(crate) fn new(answer: Underway) -> Self {
+        Self { answer, decoder: SseDecoder::default(), ready: VecDeque::new() }
     }
 
     /// Waits for the first event: until it has come, a failure can still be failed over.
     pub(crate) async fn open(mut self, limit: Duration) -> Result<GenerateContentStream, Failure> {
-        match self.read(limit).await {
-            Read::Event(event) => self.ready.push_front(event),
-            Read::End => {
-                let cause = Cause::Transport(TransportKind::Reset, "the stream held no event".to_owned());
-                return Err(self.fail(cause));
-            }
-            Read::Failed(cause) => return Err(self.fail(cause)),
+        match self.read(Some(limit)).await {
+            Read::Event(event) => self.ready.push_front(*event),
+            Read::End => return Err(self.answer.cut(Break::reset("the stream held no event"))),
+            Read::Failed(failure) => return Err(*failure),
         }
         let events =
             stream::unfold(self, |mut live| async move { live.next().await.map(|event| (event, live)) });
@@ -128,45 +89,39 @@ impl Live {
         if let Some(event) = self.ready.pop_front() {
             return Some(Ok(event));
         }
-        self.lease.as_ref()?;
-        let limit = self.idle.min(self.deadline.saturating_duration_since(Instant::now()));
-        let cause = match self.read(limit).await {
-            Read::Event(event) => return Some(Ok(event)),
-            Read::End if self.finished => {
-                self.renewal = None;
-                report(self.lease.take()?, Outcome::Success(self.usage)).await;
+        if !self.answer.is_open() {
+            return None;
+        }
+        let failure = match self.read(None).await {
+            Read::Event(event) => return Some(Ok(*event)),
+            Read::End if self.answer.is_finished() => {
+                self.answer.succeed().await;
                 return None;
             }
             // The API names a finish reason in the last event, so an end without one is a cut,
             // even where the framing of the transport cannot tell.
-            Read::End => {
-                Cause::Transport(TransportKind::Reset, "the stream ended before the answer did".to_owned())
-            }
-            Read::Failed(cause) => cause,
+            Read::End => self.answer.cut(Break::reset("the stream ended before the answer did")),
+            Read::Failed(failure) => *failure,
         };
-        let failure = self.fail(cause);
         let answer = failure.lease.report(failure.outcome);
         let advice = timeout(ADVICE_GRACE, answer).await.ok().and_then(Result::ok);
         Some(Err(failure.error.reported(advice, 1)))
     }
 
-    /// Reads up to the next event. Each piece of bytes has the whole limit.
-    async fn read(&mut self, limit: Duration) -> Read {
+    /// Reads up to the next event. Each piece of bytes has the whole limit; none is that of the answer.
+    async fn read(&mut self, limit: Option<Duration>) -> Read {
         loop {
             if let Some(data) = self.decoder.next_event() {
                 return self.parse(data);
             }
-            match timeout(limit, self.bytes.next()).await {
-                Ok(Some(Ok(bytes))) => self.decoder.push(&bytes),
-                Ok(Some(Err(error))) => {
-                    let kind = transport_kind(&error);
-                    return Read::Failed(Cause::Transport(kind, describe(error)));
-                }
-                Ok(None) => return self.read_end(),
-                Err(_) => {
-                    let message = format!("no event in {limit:?}");
-                    return Read::Failed(Cause::Transport(TransportKind::Timeout, message));
-                }
+            let piece = match limit {
+                Some(limit) => self.answer.first(limit).await,
+                None => self.answer.next().await,
+            };
+            match piece {
+                Piece::Bytes(bytes) => self.decoder.push(&bytes),
+                Piece::Broken(cause) => return Read::Failed(Box::new(self.answer.cut(cause))),
+                Piece::End => return self.read_end(),
             }
         }
     }
@@ -174,7 +129,7 @@ impl Live {
     fn read_end(&mut self) -> Read {
         let rest = std::mem::take(&mut self.decoder).finish();
         if let Some(google) = GoogleError::parse(&rest.stray) {
-            return Read::Failed(Cause::Error(google, rest.stray));
+            return Read::Failed(Box::new(self.answer.fail(&google, rest.stray)));
         }
         match rest.event {
             Some(data) => self.parse(data),
@@ -184,45 +139,17 @@ impl Live {
 
     fn parse(&mut self, data: Bytes) -> Read {
         if let Some(google) = GoogleError::parse(&data) {
-            return Read::Failed(Cause::Error(google, data));
+            return Read::Failed(Box::new(self.answer.fail(&google, data)));
         }
         match serde_json::from_slice::<GenerateContentResponse>(&data) {
             Ok(event) => {
-                if let Some(usage) = &event.usage_metadata {
-                    self.usage = usage.into();
-                }
-                self.finished |= event.finish_reason().is_some();
-                Read::Event(event)
+                self.answer.take_in(&event);
+                Read::Event(Box::new(event))
             }
             Err(error) => {
-                let message = format!("an event is not readable ({error})");
-                Read::Failed(Cause::Transport(TransportKind::Reset, message))
+                let cause = Break::reset(format!("an event is not readable ({error})"));
+                Read::Failed(Box::new(self.answer.cut(cause)))
             }
         }
-    }
-
-    fn fail(&mut self, cause: Cause) -> Failure {
-        self.renewal = None;
-        let lease = self.lease.take().expect("a stream fails once, and holds its lease until then");
-        match cause {
-            Cause::Error(google, body) => Failure::embedded(lease, self.status, &google, body),
-            Cause::Transport(kind, message) => {
-                Failure::transport(lease, kind, message).with_usage(self.usage)
-            }
-        }
-    }
-}
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        let Some(lease) = self.lease.take() else { return };
-        // A caller may well stop at the finish reason, without asking for the end of the stream.
-        let outcome = if self.finished {
-            Outcome::Success(self.usage)
-        } else {
-            let message = "the stream was dropped".to_owned();
-            Outcome::TransportError { kind: TransportKind::Cancelled, message, usage: self.usage }
-        };
-        lease.report_in_background(outcome);
     }
 }

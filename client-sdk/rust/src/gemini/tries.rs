@@ -9,7 +9,7 @@ use reqwest::header::HeaderValue;
 use secrecy::ExposeSecret;
 use tokio::time::{sleep, timeout};
 
-use super::{builder::Settings, error::GeminiError, exchange::Failure};
+use super::{builder::Settings, error::GeminiError, exchange::Failure, fallback::FallbackKey};
 use crate::{
     acquire::AcquireOptions,
     advice::{Action, Advice},
@@ -67,7 +67,10 @@ impl Tries {
         loop {
             let mut lease = match self.lease().await {
                 Ok(lease) => lease,
-                Err(error) => return Err(self.last.take().unwrap_or(error)),
+                Err(error) => match self.fallback(&error).await {
+                    Some(lease) => lease,
+                    None => return Err(self.last.take().unwrap_or(error)),
+                },
             };
             let key = match lease.begin_send() {
                 Ok(key) => HeaderValue::from_str(key.expose_secret()),
@@ -85,6 +88,16 @@ impl Tries {
             self.sent += 1;
             return Ok((lease, key));
         }
+    }
+
+    /// What stands in for a lease that cannot be had: a key of the caller's own.
+    async fn fallback(&self, error: &GeminiError) -> Option<Lease> {
+        let FallbackKey(ask) = self.settings.fallback_key.as_ref()?;
+        if !error.calls_for_fallback() {
+            return None;
+        }
+        let key = timeout(self.remaining(), ask(error)).await.ok()??;
+        Some(Lease::of_fallback(&self.settings.broker.shared, key))
     }
 
     /// A lease that came too late to be used is given back along with the next question; too many

@@ -18,7 +18,11 @@ use keybroker_proto::{
 };
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time::sleep};
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Code, Request, Response, Status, transport::Server};
+use tonic::{
+    Code, Request, Response, Status,
+    metadata::MetadataMap,
+    transport::{Server, ServerTlsConfig},
+};
 use tonic_types::{ErrorDetails, StatusExt};
 
 /// The consumer that is over its plan.
@@ -67,6 +71,10 @@ pub(crate) struct Script {
     pub(crate) report_failures: VecDeque<Status>,
     pub(crate) renew_failures: VecDeque<Status>,
     pub(crate) acquires: Vec<AcquireRequest>,
+    /// What came along with each Acquire.
+    pub(crate) metadata: Vec<MetadataMap>,
+    /// The token that is wanted of each Acquire, if any.
+    pub(crate) token: Option<&'static str>,
     pub(crate) reports: Vec<LeaseReport>,
     pub(crate) report_calls: usize,
     pub(crate) renews: Vec<RenewRequest>,
@@ -85,13 +93,18 @@ impl Service {
 pub(crate) struct MockBroker {
     service: Service,
     address: SocketAddr,
+    tls: Option<ServerTlsConfig>,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
 impl MockBroker {
     pub(crate) async fn start() -> Self {
-        let mut broker =
-            Self { service: Service::default(), address: ([127, 0, 0, 1], 0).into(), running: None };
+        Self::start_with(None).await
+    }
+
+    pub(crate) async fn start_with(tls: Option<ServerTlsConfig>) -> Self {
+        let (service, address) = (Service::default(), ([127, 0, 0, 1], 0).into());
+        let mut broker = Self { service, address, tls, running: None };
         broker.come_back().await;
         broker
     }
@@ -108,8 +121,13 @@ impl MockBroker {
         self.address = listener.local_addr().expect("a bound socket has an address");
         let (stop, stopped) = oneshot::channel::<()>();
         let service = key_broker_server::KeyBrokerServer::new(self.service.clone());
+        let tls = self.tls.clone();
         let task = tokio::spawn(async move {
-            Server::builder()
+            let mut server = Server::builder();
+            if let Some(tls) = tls {
+                server = server.tls_config(tls).expect("the certificates can be used");
+            }
+            server
                 .add_service(service)
                 .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async {
                     drop(stopped.await);
@@ -197,7 +215,13 @@ impl Service {
 #[tonic::async_trait]
 impl key_broker_server::KeyBroker for Service {
     async fn acquire(&self, request: Request<AcquireRequest>) -> Result<Response<AcquireResponse>, Status> {
-        let mut request = request.into_inner();
+        let (metadata, _, mut request) = request.into_parts();
+        let token = metadata.get("authorization").and_then(|token| token.to_str().ok()).map(str::to_owned);
+        let wanted = self.script().token.map(|token| format!("Bearer {token}"));
+        if wanted.is_some() && token != wanted {
+            return Err(Status::unauthenticated("the token is not known"));
+        }
+        self.script().metadata.push(metadata);
         let settled = request.settle.take().map(|report| self.settle(report));
         let (grant, number) = {
             let mut script = self.script();

@@ -26,6 +26,8 @@ use crate::broker::MockBroker;
 pub(crate) enum Reply {
     Json(u16, Value),
     Text(u16, &'static str),
+    /// A good answer of this type.
+    Typed(&'static str, String),
     /// A stream: each piece is sent by itself.
     Pieces(Vec<Piece>),
     /// No answer at all.
@@ -106,9 +108,14 @@ async fn answer(State(script): State<Script>, request: Request<Body>) -> Result<
     let body = serde_json::from_slice(&body).unwrap_or_default();
     lock(&script.seen).push(Seen { target: head.uri.to_string(), headers: head.headers, body });
     let reply = lock(&script.replies).pop_front();
+    let mut kind = None;
     let (status, body) = match reply.unwrap_or_else(|| Reply::Json(200, answer_of("hello"))) {
         Reply::Json(status, value) => (status, Body::from(value.to_string())),
         Reply::Text(status, text) => (status, Body::from(text)),
+        Reply::Typed(typed, text) => {
+            kind = Some(typed);
+            (200, Body::from(text))
+        }
         Reply::Pieces(pieces) => (200, Body::from_stream(stream::iter(pieces).filter_map(send))),
         Reply::Silence => {
             sleep(Duration::from_secs(60)).await;
@@ -116,6 +123,9 @@ async fn answer(State(script): State<Script>, request: Request<Body>) -> Result<
         }
     };
     let mut response = Response::new(body);
+    if let Some(kind) = kind {
+        response.headers_mut().insert("content-type", kind.parse().expect("a script names valid types"));
+    }
     *response.status_mut() = StatusCode::from_u16(status).expect("a script names valid statuses");
     Ok(response)
 }

@@ -70,6 +70,8 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SHUTTING_DOWN: _ClassVar[ErrorReason]
     OVERLOADED: _ClassVar[ErrorReason]
     DEADLINE_PASSED: _ClassVar[ErrorReason]
+    NOT_AUTHENTICATED: _ClassVar[ErrorReason]
+    NOT_PERMITTED: _ClassVar[ErrorReason]
 TIER_UNSPECIFIED: Tier
 TIER_FREE: Tier
 TIER_PAID: Tier
@@ -118,6 +120,8 @@ LEDGER_CHANGED: ErrorReason
 SHUTTING_DOWN: ErrorReason
 OVERLOADED: ErrorReason
 DEADLINE_PASSED: ErrorReason
+NOT_AUTHENTICATED: ErrorReason
+NOT_PERMITTED: ErrorReason
 
 class AcquireRequest(_message.Message):
     __slots__ = ("pool", "model", "input_tokens", "consumer", "ttl", "wait", "permits", "constraints", "labels", "output_tokens", "settle")

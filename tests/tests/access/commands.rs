@@ -1,0 +1,119 @@
+//! The commands that speak to a broker, let in by a token over TLS.
+
+use std::{fs, process::Command, time::Duration};
+
+use keybroker_tests::harness::{
+    broker::binary,
+    certificates::{Authority, Validity},
+    process::{Process, wait_until},
+};
+
+use super::{Setting, identity, token};
+
+struct Commands {
+    setting: Setting,
+    authority: Authority,
+}
+
+impl Commands {
+    fn start() -> Self {
+        let authority = Authority::new("own").unwrap();
+        authority.sign("server", "127.0.0.1", Validity::Valid).unwrap();
+        let access = format!(
+            "[tls]\ncert_file = \"{}\"\nkey_file = \"{}\"\n",
+            authority.file("server.pem"),
+            authority.file("server.key")
+        );
+        let setting = Setting::start(
+            &(access + &identity("ops", "[\"operator\"]", "") + &identity("w", "[\"worker\"]", "")),
+        );
+        Self { setting, authority }
+    }
+
+    fn command(&self, arguments: &[&str], name: &str) -> Command {
+        let mut command = Command::new(binary("keybroker"));
+        command.args(arguments).env("KEYBROKER_BROKER", format!("https://{}", self.setting.broker.grpc));
+        command.env("KEYBROKER_TLS_CA", self.authority.file("ca.pem")).env("KEYBROKER_TOKEN", token(name));
+        command
+    }
+}
+
+fn run(command: &mut Command) -> (Option<i32>, String) {
+    let output = command.output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn operators_and_workers_are_let_in_by_what_they_may_do() {
+    let it = Commands::start();
+    let (code, text) = run(&mut it.command(&["keys", "list"], "ops"));
+    assert!(code == Some(0) && text.contains("a1"), "{text}");
+    let (code, text) = run(&mut it.command(&["keys", "disable", "a1", "--actor", "ann"], "ops"));
+    assert_eq!(code, Some(0), "{text}");
+    let (_, text) = run(&mut it.command(&["audit"], "ops"));
+    assert!(text.contains("ops as ann"), "{text}");
+    let (code, text) = run(&mut it.command(&["keys", "enable", "a1"], "ops"));
+    assert_eq!(code, Some(0), "{text}");
+
+    let (code, text) = run(&mut it.command(&["keys", "list"], "w"));
+    assert!(code == Some(1) && text.contains("needs the role viewer"), "{text}");
+    let (code, text) = run(&mut it.command(&["keys", "remove", "a1"], "ops"));
+    assert!(code == Some(1) && text.contains("needs the role admin"), "{text}");
+    let (code, text) = run(&mut it.command(&["keys", "list"], "nobody"));
+    assert!(code == Some(1) && text.contains("not known"), "{text}");
+
+    let show = ["exec", "--model", "gemini-2.5-flash", "--", "sh", "-c", "echo has ${GEMINI_API_KEY#fake-}"];
+    let (code, text) = run(&mut it.command(&show, "w"));
+    assert_eq!((code, text.as_str()), (Some(0), "has key-of-project-a\n"));
+    let (code, text) = run(&mut it.command(&show, "ops"));
+    assert!(code == Some(125) && text.contains("needs the role worker"), "{text}");
+}
+
+#[test]
+fn what_is_wrong_with_a_token_or_a_file_is_named() {
+    let it = Commands::start();
+    let file = it.authority.path("token");
+    fs::write(&file, format!("{}\n", token("ops"))).unwrap();
+    let mut command = it.command(&["keys", "list", "--token-file"], "nobody");
+    let (code, text) = run(command.arg(&file));
+    assert_eq!(code, Some(0), "the file stands: {text}");
+    fs::write(&file, "\n").unwrap();
+    let mut command = it.command(&["keys", "list", "--token-file"], "nobody");
+    let (code, text) = run(command.arg(&file));
+    assert!(code == Some(2) && text.contains("first line is empty"), "{text}");
+    for (setting, value, said) in [
+        ("KEYBROKER_TLS_CA", "/nowhere/ca.pem", "/nowhere/ca.pem"),
+        ("KEYBROKER_BROKER", "http://192.0.2.1:50051", "https"),
+        ("KEYBROKER_BROKER", "nowhere", "port"),
+    ] {
+        let mut command = it.command(&["keys", "list"], "ops");
+        if setting == "KEYBROKER_BROKER" {
+            command.env_remove("KEYBROKER_TLS_CA");
+        }
+        let (code, text) = run(command.env(setting, value));
+        assert!(code == Some(2) && text.contains(said), "{text}");
+        assert!(!text.contains("token-of"), "{text}");
+    }
+}
+
+#[test]
+fn a_proxy_is_let_in_by_its_certificate_and_token() {
+    let it = Commands::start();
+    let mut gemini = Command::new(binary("keybroker"));
+    gemini.args(["proxy", "--listen", "127.0.0.1:0", "--upstream", "http://127.0.0.1:9", "--attempts", "1"]);
+    gemini.env("KEYBROKER_BROKER", format!("https://{}", it.setting.broker.grpc));
+    gemini.env("KEYBROKER_TLS_CA", it.authority.file("ca.pem")).env("KEYBROKER_TOKEN", token("w"));
+    let log = it.authority.path("proxy.log");
+    gemini.stderr(fs::File::create(&log).unwrap());
+    let _proxy = Process::start("keybroker proxy", &mut gemini).unwrap();
+    let address = || {
+        let text = fs::read_to_string(&log).unwrap();
+        Some(text.split("http://").nth(1)?.split(';').next()?.to_owned())
+    };
+    assert!(wait_until(Duration::from_secs(10), || address().is_some()));
+    let url = format!("http://{}/v1beta/models/gemini-2.5-flash:generateContent", address().unwrap());
+    // A lease was had, and Google is not there.
+    let (_, text) = run(Command::new("curl").args(["-s", "-d", "{\"contents\":[]}", &url]));
+    assert!(text.contains("502") && text.contains("Gemini"), "{text}");
+}
