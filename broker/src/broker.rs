@@ -57,7 +57,13 @@ impl Broker {
         let hooks = Hooks::start(&events, turns.clone());
         let hooks = hooks.map_err(|error| LedgerError::Unusable(error.to_string()))?;
         let broker = Self {
-            surroundings: Surroundings { ledger, names: Arc::default(), events, turns },
+            surroundings: Surroundings {
+                ledger,
+                names: Arc::default(),
+                events,
+                turns,
+                metrics: Arc::default(),
+            },
             hooks,
             current: watch::Sender::default(),
             state: RwLock::default(),

@@ -15,6 +15,7 @@ pub mod hooks;
 pub mod http;
 pub mod lease_id;
 pub mod ledger;
+pub mod metrics;
 pub mod operate;
 pub mod pool;
 pub mod prober;

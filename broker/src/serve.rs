@@ -22,6 +22,7 @@ use crate::{
         embedded::{EmbeddedLedger, Reach},
         redis::RedisLedger,
     },
+    metrics::Export,
     redis_servers::{BadRedisUrl, Servers, Target, TlsFiles},
     registry::{Registry, RegistryError, embedded::EmbeddedRegistry, redis::RedisRegistry, seal::MasterKeys},
     reload,
@@ -95,6 +96,7 @@ async fn run(
         grpc: bind(args.grpc_addr, "--grpc-addr or KEYBROKER_GRPC_ADDR").await?,
         http: bind(args.http_addr, "--http-addr or KEYBROKER_HTTP_ADDR").await?,
     };
+    let export = Arc::new(Export::begin().map_err(Failure::usage)?);
     let ledger = open_ledger(args, alter).await.map_err(Failure::failed)?;
     let registry = open_registry(args).map_err(Failure::failed)?;
     for warning in &loaded.warnings {
@@ -117,13 +119,18 @@ async fn run(
     ));
     let following = tokio::spawn(fleet.clone().watch());
     tracing::info!(%grpc, %http, "serving");
-    let outcome = server::run(fleet, access, listeners, limits, stop_signal()?, args.drain_grace).await;
+    let outcome =
+        server::run(fleet, access, Some(export.clone()), listeners, limits, stop_signal()?, args.drain_grace)
+            .await;
     reloading.abort();
     following.abort();
     outcome.map_err(Failure::failed)?;
     if let Ok(Err(error)) = tokio::time::timeout(LEAVE_WITHIN, ledger.leave()).await {
         tracing::warn!(%error, "the ledger was not told that this broker ends");
     }
+    // The last is pushed by a thread of its own, over a connection that lives here.
+    let finishing = tokio::task::spawn_blocking(move || export.finish());
+    let _ = tokio::time::timeout(LEAVE_WITHIN, finishing).await;
     tracing::info!("stopped");
     Ok(())
 }

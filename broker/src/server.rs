@@ -24,6 +24,7 @@ use keybroker_proto::{
 use tokio::{
     net::TcpListener,
     sync::watch,
+    task::JoinSet,
     time::{Instant, sleep, timeout_at},
 };
 use tonic::transport::Server;
@@ -33,7 +34,8 @@ use crate::{
     broker::Broker,
     fleet::Fleet,
     grpc::{AdminService, KeyBrokerService},
-    http,
+    http::{self, Http},
+    metrics::{Export, Standing},
 };
 use authenticate::AuthenticateLayer;
 use connections::Connections;
@@ -45,6 +47,8 @@ use limits::{
 };
 pub use peer::Peer;
 
+/// How often it is looked how things stand, for a collector.
+const STANDING_EVERY: Duration = Duration::from_secs(10);
 /// How often it is looked whether anybody may still have something to say while draining.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The last part of the grace, in which connections are closed: a quarter of it, and no more than this.
@@ -68,6 +72,7 @@ pub struct Listeners {
 pub async fn run(
     fleet: Arc<Fleet>,
     access: Access,
+    export: Option<Arc<Export>>,
     listeners: Listeners,
     limits: Limits,
     stop: impl Future<Output = ()>,
@@ -109,9 +114,19 @@ pub async fn run(
         .add_service(health_service)
         .add_service(reflection)
         .serve_with_incoming_shutdown(connections.incoming(), until_stopped(stopped.clone()));
-    let probes = Connections::new(listeners.http, "http", MOST_HTTP_CONNECTIONS, HTTP_AGE, access);
-    let http =
-        axum::serve(probes, http::router(broker.clone())).with_graceful_shutdown(until_stopped(stopped));
+    let connections =
+        Connections::new(listeners.http, "http", MOST_HTTP_CONNECTIONS, HTTP_AGE, access.clone());
+    let standing = Arc::new(Standing::of(broker.clone()));
+    let router = http::router(Http {
+        broker: broker.clone(),
+        access,
+        export: export.clone(),
+        standing: standing.clone(),
+    });
+    let http = axum::serve(connections, router.into_make_service_with_connect_info::<Peer>())
+        .with_graceful_shutdown(until_stopped(stopped));
+    // A collector that is told at intervals is told how things stand.
+    let _looking = export.filter(|export| export.pushes()).map(|_| look_at(standing));
     let servers =
         async { tokio::try_join!(async { grpc.await.map_err(io::Error::other) }, async { http.await }) };
     tokio::pin!(servers);
@@ -139,6 +154,18 @@ pub async fn run(
             Ok(())
         }
     }
+}
+
+/// Looks how things stand again and again, until it is dropped.
+fn look_at(standing: Arc<Standing>) -> JoinSet<()> {
+    let mut looking = JoinSet::new();
+    looking.spawn(async move {
+        loop {
+            standing.refresh().await;
+            sleep(STANDING_EVERY).await;
+        }
+    });
+    looking
 }
 
 /// Resolves when no report is to be expected: nobody is connected, or every lease of this broker was reported.

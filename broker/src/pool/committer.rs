@@ -22,6 +22,7 @@ use crate::ledger::{
     batch::place_of,
     calendar::{Calendar, wall_clock},
 };
+use crate::metrics::Metrics;
 
 /// The most operations that may queue.
 const LONGEST_QUEUE: usize = 20_000;
@@ -71,15 +72,26 @@ pub(super) struct Committer {
 
 impl Committer {
     /// Starts the task that makes the calls.
-    pub(super) fn start(ledger: Arc<dyn Ledger>, pool: String, ledger_id: String) -> Self {
-        Self::start_with(ledger, pool, ledger_id, true)
+    pub(super) fn start(
+        ledger: Arc<dyn Ledger>,
+        pool: String,
+        ledger_id: String,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self::start_with(ledger, pool, ledger_id, metrics, true)
     }
 
-    fn start_with(ledger: Arc<dyn Ledger>, pool: String, ledger_id: String, sheds: bool) -> Self {
+    fn start_with(
+        ledger: Arc<dyn Ledger>,
+        pool: String,
+        ledger_id: String,
+        metrics: Arc<Metrics>,
+        sheds: bool,
+    ) -> Self {
         let (queue, jobs) = mpsc::channel(LONGEST_QUEUE);
         let backlog = Arc::new(Backlog::new(Instant::now()));
         let inbox = Inbox { jobs, backlog: backlog.clone(), sheds };
-        tokio::spawn(run(ledger, pool, ledger_id, inbox));
+        tokio::spawn(run(ledger, pool, ledger_id, metrics, inbox));
         Self { queue, backlog, sheds }
     }
 
@@ -158,7 +170,14 @@ impl Answers {
     }
 }
 
-async fn run(ledger: Arc<dyn Ledger>, pool: String, ledger_id: String, mut inbox: Inbox) {
+async fn run(
+    ledger: Arc<dyn Ledger>,
+    pool: String,
+    ledger_id: String,
+    metrics: Arc<Metrics>,
+    mut inbox: Inbox,
+) {
+    let name: Arc<str> = pool.as_str().into();
     let mut calendar = CachedCalendar::new();
     let mut waiting = Vec::with_capacity(LARGEST_BATCH);
     // Leases of calls without an answer: they may be charged, and never left the broker.
@@ -178,6 +197,7 @@ async fn run(ledger: Arc<dyn Ledger>, pool: String, ledger_id: String, mut inbox
             batch.acquires.clear();
             outcome = ledger.execute(&pool, &batch).await;
         }
+        metrics.ledger_called(&name, operations, since.elapsed(), outcome_name(&outcome));
         match outcome {
             Ok(reply) => {
                 inbox.backlog.answered(operations, since, Instant::now());
@@ -199,6 +219,18 @@ async fn run(ledger: Arc<dyn Ledger>, pool: String, ledger_id: String, mut inbox
                 fail(&late, answers);
             }
         }
+    }
+}
+
+/// What came of a call, as metrics have it.
+fn outcome_name(outcome: &Result<Reply, LedgerError>) -> &'static str {
+    match outcome {
+        Ok(_) => "ok",
+        Err(LedgerError::Unavailable(_)) => "unavailable",
+        Err(LedgerError::Holding { .. }) => "holding",
+        Err(LedgerError::Changed { .. }) => "changed",
+        Err(LedgerError::Clock) => "clock",
+        Err(LedgerError::Unusable(_)) => "unusable",
     }
 }
 

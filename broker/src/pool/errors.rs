@@ -145,6 +145,29 @@ impl From<CommitError> for RenewError {
     }
 }
 
+impl AcquireError {
+    /// Its name in metrics.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Refused(refusal) | Self::Never(refusal) => match refusal.reason {
+                RefusalReason::QuotaExhausted => "quota_exhausted",
+                RefusalReason::CoolingDown => "cooling_down",
+                RefusalReason::RequestExceedsLimit => "request_exceeds_limit",
+                RefusalReason::NoUsableKey => "no_usable_key",
+            },
+            Self::NoKey(_) => "no_usable_key",
+            Self::TooManyModels(_) | Self::TooManyKeys(_) => "invalid_field",
+            Self::Ledger(LedgerError::Holding { .. }) => "ledger_holding",
+            Self::Ledger(LedgerError::Changed { .. }) | Self::ForeignKey => "ledger_changed",
+            Self::Ledger(_) | Self::ShardLost => "ledger_unavailable",
+            Self::Overloaded { .. } => "overloaded",
+            Self::DeadlinePassed => "deadline_passed",
+            Self::PoolGone => "unknown_pool",
+            Self::ShuttingDown => "shutting_down",
+        }
+    }
+}
+
 impl Denied {
     /// As the caller is told.
     pub(super) fn into_error(self) -> AcquireError {

@@ -33,6 +33,7 @@ use crate::{
         CommonSpec, Edit, EditAction, Ledger, LedgerError, Millis, Opened, Renew, RenewState, ShardSpec,
         account::Account,
     },
+    metrics::Metrics,
     secret::Secret,
 };
 use accounts::{horizon, keys_behind, shard_name, shard_spec};
@@ -63,6 +64,8 @@ pub struct Surroundings {
     pub events: Events,
     /// What one broker of the fleet does for all.
     pub turns: FleetTurns,
+    /// What is counted of this broker's work.
+    pub metrics: Arc<Metrics>,
 }
 
 /// A pool at work.
@@ -86,6 +89,9 @@ pub struct Pool {
     queues: Arc<Queues>,
     early: EarlyReturns,
     stats: Arc<Stats>,
+    metrics: Arc<Metrics>,
+    // The pool's name as metrics carry it.
+    name: Arc<str>,
     watch: Watch,
 }
 
@@ -177,10 +183,11 @@ impl Pool {
         stats: Arc<Stats>,
         queues: Arc<Queues>,
     ) -> Result<Self, LedgerError> {
-        let Surroundings { ledger, names, events, turns } = surroundings;
+        let Surroundings { ledger, names, events, turns, metrics } = surroundings;
         ledger.foresee(&config.name, &horizon(&config, catalogue.plans.values()));
         let opened = ledger.open(&config.name, digest).await?;
-        let committer = Committer::start(ledger.clone(), config.name.clone(), opened.ledger_id.clone());
+        let committer =
+            Committer::start(ledger.clone(), config.name.clone(), opened.ledger_id.clone(), metrics.clone());
         let with_key = |project: &Project| -> Vec<_> {
             let bare = Project { keys: Vec::new(), ..project.clone() };
             project.keys.iter().map(|key| (key.id.clone(), (Arc::new(key.clone()), bare.clone()))).collect()
@@ -188,6 +195,8 @@ impl Pool {
         Ok(Self {
             watch: Watch::start(config.clone(), ledger.clone(), events, turns),
             catalogue: RwLock::new(catalogue),
+            name: config.name.as_str().into(),
+            metrics,
             keys: config.projects.iter().flat_map(with_key).collect(),
             config,
             former: Vec::new(),
@@ -270,11 +279,20 @@ impl Pool {
         wish: &Wish,
         drained: impl Future<Output = ()>,
     ) -> Result<Grant, AcquireError> {
+        let since = Instant::now();
         let result = self.ask_or_wait(wish, drained).await;
+        let (model, took) = (&wish.quota_model, since.elapsed());
         match &result {
-            Ok(_) => self.stats.granted(),
-            Err(AcquireError::Refused(_)) => self.stats.refused(),
-            Err(_) => {}
+            Ok(grant) => {
+                self.stats.granted();
+                self.metrics.granted(&self.name, model, &grant.project, took, wish.input_tokens);
+            }
+            Err(error) => {
+                if matches!(error, AcquireError::Refused(_)) {
+                    self.stats.refused();
+                }
+                self.metrics.refused(&self.name, model, error.name(), took);
+            }
         }
         result
     }

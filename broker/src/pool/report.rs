@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{AcquireError, Pool, accounts::AccountOf, millis, note::Note, watch::Settled};
 use crate::{
     catalogue::{self, Catalogue, LARGEST_AMOUNT, LearnLimits},
-    gemini::{self, Action, Charge, Decision, Outcome, Scope, Signal},
+    gemini::{self, Action, Charge, Decision, Outcome, Scope, Signal, TransportKind},
     lease_id::LeaseId,
     ledger::{
         self, Block, Edit, EditAction, FOREVER, LimitSpec, Millis, Settle, SettleState, Span,
@@ -71,6 +71,7 @@ impl Pool {
         let state = answer.0;
         if matches!(state, SettleState::Settled | SettleState::Late) {
             self.stats.settled();
+            self.count(report, &decision, &answer.1);
             // Whoever waits may find the slot that this lease held, or what it gave back.
             if frees {
                 self.queues.freed();
@@ -100,6 +101,23 @@ impl Pool {
                 counted_as,
             },
         })
+    }
+
+    fn count(&self, report: &Report<'_>, decision: &Decision, key_id: &str) {
+        let project = self.keys.get(key_id).map_or("", |(_, project)| project.id.as_str());
+        let (model, signal) = (report.lease.quota_model(), decision.signal.as_str());
+        self.metrics.settled(&self.name, model, project, signal, report.usage.input_tokens);
+        let status = match report.outcome {
+            Outcome::Success => Ok(200),
+            Outcome::HttpError { status, .. } => Ok(status),
+            Outcome::Transport(TransportKind::Connect) => Err("connect"),
+            Outcome::Transport(TransportKind::Timeout) => Err("timeout"),
+            Outcome::Transport(TransportKind::Reset) => Err("reset"),
+            Outcome::Transport(TransportKind::Cancelled) => Err("cancelled"),
+            Outcome::NotSent => return,
+        };
+        self.metrics.gemini_answered(&self.name, status);
+        decision.learned.iter().for_each(|quota| self.metrics.quota_exceeded(&self.name, &quota.quota_id));
     }
 
     fn log(&self, report: &Report<'_>, decision: &Decision, key_id: &str) {

@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use axum::serve::IncomingStream;
 use futures_util::{Stream, stream};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -278,6 +279,12 @@ impl Connected for Connection {
 
     fn connect_info(&self) -> Peer {
         self.peer.clone()
+    }
+}
+
+impl axum::extract::connect_info::Connected<IncomingStream<'_, Connections>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Connections>) -> Self {
+        stream.io().peer.clone()
     }
 }
 

@@ -92,6 +92,7 @@ impl Server {
             tokio::spawn(server::run(
                 world.fleet.clone(),
                 Access::default(),
+                None,
                 listeners,
                 Limits::default(),
                 never,

@@ -112,7 +112,8 @@ fn start_on(call: Duration, each: Duration, sheds: bool) -> (Arc<SlowLedger>, Co
         settled: AtomicUsize::new(0),
         failures: Mutex::default(),
     });
-    let committer = Committer::start_with(ledger.clone(), "default".to_owned(), "slow".to_owned(), sheds);
+    let committer =
+        Committer::start_with(ledger.clone(), "default".to_owned(), "slow".to_owned(), Arc::default(), sheds);
     (ledger, committer)
 }
 

@@ -223,6 +223,7 @@ async fn open(
         names: Arc::new(LeaseNames::new()),
         events: Events::new(),
         turns: FleetTurns::new(Arc::new(LocalClaims::default())),
+        metrics: Arc::default(),
     };
     let catalogue = Arc::new(Catalogue::default());
     let pool = Pool::open(config, catalogue, digest, surroundings, stats.clone(), queues.clone()).await;

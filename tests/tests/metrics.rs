@@ -1,0 +1,260 @@
+//! Metrics of a real broker, as Prometheus scrapes them and as a collector receives them.
+
+#![allow(clippy::unwrap_used, reason = "the lint exempts test functions but not their helpers")]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use keybroker_client::{AcquireOptions, Broker, ExposeSecret, Outcome, Usage};
+use keybroker_tests::harness::{
+    broker::{BrokerOptions, BrokerProcess},
+    process::wait_until,
+};
+use opentelemetry_proto::tonic::{
+    collector::metrics::v1::{
+        ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+        metrics_service_server::{MetricsService, MetricsServiceServer},
+    },
+    metrics::v1::metric::Data,
+};
+use tempfile::TempDir;
+use tonic::{Request, Response, Status, transport::Server};
+
+const MODEL: &str = "gemini-2.5-flash";
+const KEY: &str = "fake-key-with-a-canary-in-it";
+const QUOTA: &str = r#"{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","message":"You exceeded your current quota. fake-key-with-a-canary-in-it",
+"details":[{"@type":"type.googleapis.com/google.rpc.QuotaFailure","violations":[{
+"quotaMetric":"generativelanguage.googleapis.com/generate_content_free_tier_requests",
+"quotaId":"GenerateRequestsPerMinutePerProjectPerModel-FreeTier","quotaValue":"5",
+"quotaDimensions":{"model":"gemini-2.5-flash","location":"global"}}]}]}}"#;
+
+struct Setting {
+    broker: BrokerProcess,
+    _folder: TempDir,
+}
+
+impl Setting {
+    fn start(more: &str, change: impl FnOnce(BrokerOptions) -> BrokerOptions) -> Self {
+        let folder = TempDir::with_prefix("keybroker-metrics").unwrap();
+        let file = folder.path().join("keybroker.toml");
+        let text = format!(
+            "[[projects]]\nid = \"project-a\"\nlimits = [{{ requests_per_minute = 3 }}]\n\
+             keys = [{{ id = \"a1\", secret = \"{KEY}\" }}]\n{more}"
+        );
+        fs::write(&file, text).unwrap();
+        let options = BrokerOptions::default()
+            .arg("--config", file.display().to_string())
+            .arg("--data-dir", folder.path().join("data").display().to_string());
+        Self { broker: BrokerProcess::start(&change(options)).unwrap(), _folder: folder }
+    }
+
+    async fn scrape(&self) -> String {
+        let url = format!("http://{}/metrics", self.broker.http);
+        reqwest::get(url).await.unwrap().error_for_status().unwrap().text().await.unwrap()
+    }
+}
+
+/// Two leases that are served and one whose request is refused, and one acquire that is refused here.
+async fn work(url: String) {
+    let broker = Broker::connect(url).unwrap();
+    for used in [40, 60] {
+        let mut lease = broker.acquire(AcquireOptions::new(MODEL).input_tokens(100)).await.unwrap();
+        assert_eq!(lease.begin_send().unwrap().expose_secret(), KEY);
+        lease.success(Usage { input_tokens: Some(used), ..Usage::default() }).await.unwrap();
+    }
+    let mut lease = broker.acquire(AcquireOptions::new(MODEL).input_tokens(100)).await.unwrap();
+    lease.begin_send().unwrap();
+    lease.report(Outcome::HttpError { status: 429, body: QUOTA.into(), retry_after: None }).await.unwrap();
+    broker.acquire(AcquireOptions::new(MODEL)).await.unwrap_err();
+    broker.close().await.unwrap();
+}
+
+/// The value of a sample, by the beginning of its line.
+fn value(text: &str, sample: &str) -> f64 {
+    let line = text.lines().find(|line| line.starts_with(sample));
+    let line = line.unwrap_or_else(|| panic!("no {sample} in\n{text}"));
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happened_is_counted_and_how_things_stand_is_shown() {
+    let setting = Setting::start("", |options| options);
+    work(setting.broker.url()).await;
+    let text = setting.scrape().await;
+    for (sample, expected) in [
+        (
+            r#"keybroker_leases_granted_total{model="gemini-2.5-flash",pool="default",project="project-a"}"#,
+            3.0,
+        ),
+        (
+            r#"keybroker_leases_settled_total{model="gemini-2.5-flash",outcome="ok",pool="default",project="project-a"}"#,
+            2.0,
+        ),
+        (
+            r#"keybroker_leases_refused_total{model="gemini-2.5-flash",pool="default",reason="quota_exhausted"}"#,
+            1.0,
+        ),
+        (r#"gemini_requests_total{pool="default",status="200"}"#, 2.0),
+        (r#"gemini_requests_total{pool="default",status="429"}"#, 1.0),
+        (
+            r#"gemini_quota_exceeded_total{pool="default",quota_id="GenerateRequestsPerMinutePerProjectPerModel-FreeTier"}"#,
+            1.0,
+        ),
+        (r#"keybroker_tokens_total{kind="reserved",model="gemini-2.5-flash",pool="default"}"#, 300.0),
+        (r#"keybroker_tokens_total{kind="used",model="gemini-2.5-flash",pool="default"}"#, 100.0),
+        (r#"keybroker_acquire_duration_seconds_count{outcome="granted",pool="default"}"#, 3.0),
+        (r#"keybroker_acquire_duration_seconds_count{outcome="refused",pool="default"}"#, 1.0),
+        ("keybroker_ready", 1.0),
+        (r#"gemini_keys{pool="default"}"#, 1.0),
+        (r#"keybroker_waiting{pool="default"}"#, 0.0),
+        (r#"keybroker_cooldowns{pool="default"}"#, 1.0),
+        (r#"keybroker_limit_worst{pool="default"}"#, 1.0),
+    ] {
+        assert!((value(&text, sample) - expected).abs() < 1e-9, "{sample}: {}", value(&text, sample));
+    }
+    assert!(value(&text, "keybroker_ledger_call_duration_seconds_count{outcome=\"ok\"") >= 4.0);
+    assert!(value(&text, "keybroker_ledger_batch_size_sum") >= 7.0);
+    let limit = text
+        .lines()
+        .find(|line| line.starts_with("keybroker_limit_used") && line.contains("requests per minute"));
+    assert!(limit.unwrap().ends_with(" 3"), "{text}");
+    assert!(!text.contains("canary"), "{text}");
+
+    // What is shown is what the documentation names, and nothing else.
+    let shown: BTreeSet<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .filter(|name| *name != "target_info")
+        .collect();
+    let document = include_str!("../../docs/metrics.md");
+    let told: BTreeSet<&str> =
+        document.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    assert_eq!(shown, told);
+}
+
+#[tokio::test]
+async fn metrics_are_shown_to_viewers_alone_and_probes_to_anybody() {
+    let digest = |token: &str| keybroker::access::TokenDigest::of(token);
+    let setting = Setting::start(
+        &format!(
+            "[[identities]]\nname = \"prometheus\"\nroles = [\"viewer\"]\ntoken_sha256 = [\"{}\"]\n\
+             [[identities]]\nname = \"worker\"\nroles = [\"worker\"]\ntoken_sha256 = [\"{}\"]\n",
+            digest("fake-token-p"),
+            digest("fake-token-w")
+        ),
+        |options| options,
+    );
+    let get = async |path: &str, token: Option<&str>| {
+        let request = reqwest::Client::new().get(format!("http://{}{path}", setting.broker.http));
+        let request = token.into_iter().fold(request, |request, token| request.bearer_auth(token));
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    assert_eq!(get("/metrics", Some("fake-token-p")).await.0, 200);
+    let (status, text) = get("/metrics", None).await;
+    assert!(status == 401 && text.contains("\"status\":\"UNAUTHENTICATED\""), "{text}");
+    let (status, text) = get("/metrics", Some("fake-token-w")).await;
+    assert!(status == 403 && text.contains("role viewer"), "{text}");
+    assert_eq!(get("/readyz", None).await, (200, "ready\n".to_owned()));
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_not_ready() {
+    // Nobody asks for a pool that cannot be inspected; a broker without its ledger says so.
+    let redis = keybroker_tests::harness::redis::RedisServer::start().unwrap();
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("keybroker.toml");
+    fs::write(&file, format!("[[projects]]\nid = \"project-a\"\nkeys = [{{ secret = \"{KEY}\" }}]\n"))
+        .unwrap();
+    let options = BrokerOptions::default()
+        .arg("--config", file.display().to_string())
+        .env("KEYBROKER_REDIS_URL", redis.url());
+    let setting = Setting { broker: BrokerProcess::start(&options).unwrap(), _folder: folder };
+    let text = setting.scrape().await;
+    assert!((value(&text, "keybroker_ready") - 1.0).abs() < 1e-9);
+    drop(redis);
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let text = setting.scrape().await;
+    assert!(value(&text, "keybroker_ready").abs() < 1e-9);
+    assert!(!text.contains("gemini_keys{"), "what is not known is not shown: {text}");
+}
+
+/// A collector that keeps what it is told.
+#[derive(Clone, Default)]
+struct Collector(Arc<Mutex<Vec<ExportMetricsServiceRequest>>>);
+
+#[tonic::async_trait]
+impl MetricsService for Collector {
+    async fn export(
+        &self,
+        request: Request<ExportMetricsServiceRequest>,
+    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
+        self.0.lock().unwrap().push(request.into_inner());
+        Ok(Response::new(ExportMetricsServiceResponse::default()))
+    }
+}
+
+impl Collector {
+    /// The sum of a counter's points, the last time it was told.
+    fn counted(&self, name: &str) -> Option<i64> {
+        use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
+        let told = self.0.lock().unwrap();
+        let metrics =
+            told.last()?.resource_metrics.iter().flat_map(|of| &of.scope_metrics).flat_map(|of| &of.metrics);
+        let data = metrics.into_iter().find(|metric| metric.name == name)?.data.as_ref()?;
+        let points = match data {
+            Data::Sum(sum) => &sum.data_points,
+            Data::Gauge(gauge) => &gauge.data_points,
+            _ => return None,
+        };
+        let number = |value: &Option<Value>| match value {
+            Some(Value::AsInt(number)) => *number,
+            _ => 0,
+        };
+        Some(points.iter().map(|point| number(&point.value)).sum())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_is_told_at_intervals_and_at_the_end() {
+    let collector = Collector::default();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+    let service = MetricsServiceServer::new(collector.clone());
+    tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
+    let mut setting = Setting::start("", |options| {
+        options.env("OTEL_EXPORTER_OTLP_ENDPOINT", url).env("OTEL_METRIC_EXPORT_INTERVAL", "200")
+    });
+    work(setting.broker.url()).await;
+    let told = || {
+        collector.counted("keybroker.leases.granted") == Some(3)
+            && collector.counted("gemini.keys") == Some(1)
+    };
+    assert!(tokio::task::block_in_place(|| wait_until(Duration::from_secs(15), told)));
+    {
+        let text = format!("{:?}", collector.0.lock().unwrap());
+        assert!(text.contains("service.name") && !text.contains("canary"), "{text}");
+    }
+    let before = collector.0.lock().unwrap().len();
+    let id = setting.broker.process().id();
+    std::process::Command::new("kill").arg(id.to_string()).status().unwrap();
+    let ended = setting.broker.process().wait(Duration::from_secs(10)).unwrap();
+    assert!(ended.success());
+    assert!(collector.0.lock().unwrap().len() > before, "the last is told");
+}
+
+#[test]
+fn a_collector_that_cannot_be_meant_is_named() {
+    let folder = TempDir::new().unwrap();
+    let options = BrokerOptions::default()
+        .arg("--data-dir", folder.path().display().to_string())
+        .env("GEMINI_API_KEYS", KEY)
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", "not a url");
+    let (code, text) = BrokerProcess::run_to_end(&options, Duration::from_secs(20)).unwrap();
+    assert!(code == Some(2) && text.contains("OTEL_EXPORTER_OTLP_ENDPOINT"), "{text}");
+}
