@@ -119,7 +119,7 @@ fn read_roles(section: &Section<'_>, found: &mut Findings) -> BTreeSet<Role> {
         match Role::ALL.into_iter().find(|role| role.as_str() == text) {
             Some(role) => drop(roles.insert(role)),
             None => {
-                let fix = match nearest(text, names.into_iter()) {
+                let fix = match nearest(text, names) {
                     Some(meant) => format!("did you mean \"{meant}\"?"),
                     None => format!("write one of: {}", names.join(", ")),
                 };
@@ -224,7 +224,8 @@ fn read_issuer(
     // The set is looked at also where something else is missing.
     match TokenIssuer::new(issuer.unwrap_or_default(), audience.unwrap_or_default(), &key_set?) {
         Ok(token_issuer) => {
-            (issuer?, audience?);
+            issuer?;
+            audience?;
             Some(Arc::new(token_issuer))
         }
         Err(bad) => {

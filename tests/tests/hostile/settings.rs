@@ -20,7 +20,7 @@ fn load(file: Option<PathBuf>, env: &dyn Fn(&str) -> Option<String>, keys: &[&st
     let told = match &loaded {
         Ok(loaded) => {
             let warnings = loaded.warnings.iter().map(ToString::to_string);
-            warnings.chain(config::summary(&loaded)).collect::<Vec<_>>().join("\n")
+            warnings.chain(config::summary(loaded)).collect::<Vec<_>>().join("\n")
                 + &format!("{:?}", loaded.catalogue)
         }
         Err(error) => {
