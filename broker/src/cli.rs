@@ -106,7 +106,7 @@ pub struct ServeArgs {
     /// Listen for gRPC on this address
     #[arg(long, env = "KEYBROKER_GRPC_ADDR", default_value = "127.0.0.1:50051", value_name = "ADDR")]
     pub grpc_addr: SocketAddr,
-    /// Listen for HTTP (/healthz, /readyz, /metrics) on this address
+    /// Listen for HTTP (/healthz, /readyz, /metrics, /v1) on this address
     #[arg(long, env = "KEYBROKER_HTTP_ADDR", default_value = "127.0.0.1:8080", value_name = "ADDR")]
     pub http_addr: SocketAddr,
     /// Listen beyond this host without encryption, or without asking who calls: whoever reaches the addresses can

@@ -3,19 +3,21 @@
 use std::sync::Arc;
 
 use axum::{
-    Json, Router,
-    extract::{ConnectInfo, State},
-    http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
+    Router,
+    body::Bytes,
+    extract::{ConnectInfo, DefaultBodyLimit, State},
+    http::{HeaderMap, Method, StatusCode, Uri, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{any, get},
 };
-use serde_json::json;
 
 use crate::{
     access::{Access, Denied, Role},
     broker::Broker,
+    grpc::denied,
     metrics::{Export, Standing},
-    server::Peer,
+    rest::{self, Rest},
+    server::{LARGEST_REQUEST, Peer},
 };
 
 /// What is served by HTTP, and to whom.
@@ -28,14 +30,20 @@ pub struct Http {
     pub export: Option<Arc<Export>>,
     /// How things stand.
     pub standing: Arc<Standing>,
+    /// The service `keybroker.v1.Admin`.
+    pub rest: Rest,
 }
 
 /// `/healthz`: the process runs. `/readyz`: leases can be had. `/metrics`: Prometheus' form, for viewers.
+/// `/v1/`: the service `keybroker.v1.Admin` as JSON.
 pub fn router(http: Http) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .route("/v1/openapi.json", get(openapi))
+        .route("/v1/{*rest}", any(rest))
+        .layer(DefaultBodyLimit::max(LARGEST_REQUEST))
         .with_state(Arc::new(http))
 }
 
@@ -55,7 +63,7 @@ async fn metrics(
     headers: HeaderMap,
 ) -> Response {
     if let Err(why) = may_look(&http.access, &headers, &peer) {
-        return refused(&why);
+        return rest::errors::answer(&denied(&why));
     }
     let Some(export) = &http.export else { return StatusCode::NOT_FOUND.into_response() };
     http.standing.refresh().await;
@@ -68,16 +76,21 @@ async fn metrics(
     }
 }
 
-fn may_look(access: &Access, headers: &HeaderMap, peer: &Peer) -> Result<(), Denied> {
-    access.rules().authenticate(headers, peer.certificates.as_deref())?.must_have(Role::Viewer)
+async fn openapi(State(http): State<Arc<Http>>) -> Response {
+    ([(CONTENT_TYPE, "application/json")], http.rest.document()).into_response()
 }
 
-/// An error in Google's form, as `google.rpc.Status` has it in JSON.
-fn refused(why: &Denied) -> Response {
-    let (status, name) = match why {
-        Denied::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, "UNAUTHENTICATED"),
-        Denied::Forbidden(_) => (StatusCode::FORBIDDEN, "PERMISSION_DENIED"),
-    };
-    let error = json!({ "code": status.as_u16(), "message": why.to_string(), "status": name });
-    (status, Json(json!({ "error": error }))).into_response()
+async fn rest(
+    State(http): State<Arc<Http>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    http.rest.serve(&method, &uri, &headers, &peer, &body).await
+}
+
+fn may_look(access: &Access, headers: &HeaderMap, peer: &Peer) -> Result<(), Denied> {
+    access.rules().authenticate(headers, peer.certificates.as_deref())?.must_have(Role::Viewer)
 }

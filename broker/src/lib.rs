@@ -22,6 +22,7 @@ pub mod prober;
 pub mod redis_servers;
 pub mod registry;
 pub mod reload;
+pub mod rest;
 pub mod secret;
 pub mod serve;
 pub mod server;

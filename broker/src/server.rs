@@ -27,7 +27,8 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep, timeout_at},
 };
-use tonic::transport::Server;
+use tonic::{service::Routes, transport::Server};
+use tower::{Layer, util::BoxCloneSyncService};
 
 use crate::{
     access::Access,
@@ -36,14 +37,16 @@ use crate::{
     grpc::{AdminService, KeyBrokerService},
     http::{self, Http},
     metrics::{Export, Standing},
+    rest::Rest,
 };
 use authenticate::AuthenticateLayer;
 use connections::Connections;
 use intake::IntakeLayer;
+pub(crate) use limits::LARGEST_REQUEST;
 pub use limits::Limits;
 use limits::{
-    AGE_GRACE, HTTP_AGE, LARGEST_HEADERS, LARGEST_REQUEST, MOST_HTTP_CONNECTIONS, MOST_STREAMS, PING_EVERY,
-    PING_WITHIN, WINDOWS,
+    AGE_GRACE, HTTP_AGE, LARGEST_HEADERS, MOST_HTTP_CONNECTIONS, MOST_STREAMS, PING_EVERY, PING_WITHIN,
+    WINDOWS,
 };
 pub use peer::Peer;
 
@@ -98,6 +101,11 @@ pub async fn run(
     let connections =
         Connections::new(listeners.grpc, "grpc", limits.max_connections, age + AGE_GRACE, access.clone());
     let open = connections.open();
+    let intake = IntakeLayer::default();
+    let authenticate = AuthenticateLayer::new(access.clone());
+    let in_process = Routes::new(key_broker.clone()).add_service(admin.clone());
+    let in_process = BoxCloneSyncService::new(intake.layer(authenticate.layer(in_process)));
+    let rest = Rest::new(in_process, access.clone()).map_err(io::Error::other)?;
     let (stream_window, connection_window) = WINDOWS;
     let grpc = Server::builder()
         .http2_keepalive_interval(Some(PING_EVERY))
@@ -107,8 +115,8 @@ pub async fn run(
         .initial_stream_window_size(stream_window)
         .initial_connection_window_size(connection_window)
         .max_connection_age(age)
-        .layer(IntakeLayer::default())
-        .layer(AuthenticateLayer::new(access.clone()))
+        .layer(intake)
+        .layer(authenticate)
         .add_service(key_broker)
         .add_service(admin)
         .add_service(health_service)
@@ -122,6 +130,7 @@ pub async fn run(
         access,
         export: export.clone(),
         standing: standing.clone(),
+        rest,
     });
     let http = axum::serve(connections, router.into_make_service_with_connect_info::<Peer>())
         .with_graceful_shutdown(until_stopped(stopped));

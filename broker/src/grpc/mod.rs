@@ -13,7 +13,7 @@ use crate::access::Caller;
 
 pub use admin::AdminService;
 pub use key_broker::KeyBrokerService;
-pub(crate) use status::{denied, overloaded};
+pub(crate) use status::{bad_request, denied, overloaded};
 
 /// Who makes a call: the server put that there. Nobody it does not know gets this far.
 fn caller_of<T>(request: &Request<T>) -> Caller {

@@ -44,7 +44,7 @@ pub(super) fn status(code: Code, reason: ErrorReason, message: impl Into<String>
 }
 
 /// Bad fields, each with what is wrong and the fix.
-pub(super) fn bad_request(violations: Vec<(String, String)>) -> Status {
+pub(crate) fn bad_request(violations: Vec<(String, String)>) -> Status {
     let violations = as_many_as_fit(violations);
     let list =
         violations.iter().map(|(field, wrong)| format!("{field} {wrong}")).collect::<Vec<_>>().join("; ");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The largest request that is read: a report may carry long bodies, of which only a part is kept.
-pub(super) const LARGEST_REQUEST: usize = 8 * 1024 * 1024;
+pub(crate) const LARGEST_REQUEST: usize = 8 * 1024 * 1024;
 /// The bytes of requests that are being read, of all connections together.
 pub(super) const MOST_BYTES_BEING_READ: usize = 256 * 1024 * 1024;
 /// How long a request may take to arrive, from its headers to its last byte.

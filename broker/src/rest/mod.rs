@@ -1,0 +1,161 @@
+//! `keybroker.v1.Admin` as JSON over HTTP: each request becomes a call of gRPC within this process, so that whoever may
+//! make the one may make the other.
+
+mod codec;
+pub(crate) mod errors;
+mod message;
+mod openapi;
+mod routes;
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::{
+    Json,
+    body::Bytes,
+    http::{
+        HeaderMap, Method, StatusCode, Uri,
+        header::{ALLOW, AUTHORIZATION, CONTENT_TYPE},
+    },
+    response::{IntoResponse, Response},
+};
+use keybroker_proto::FILE_DESCRIPTOR_SET;
+use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions, ServiceDescriptor};
+use tonic::{Request, Status, body::Body, client::Grpc, metadata::AsciiMetadataValue};
+use tower::util::BoxCloneSyncService;
+
+use self::{codec::DynamicCodec, routes::NoRoute};
+use crate::{access::Access, server::Peer};
+
+/// How long a call may take.
+const WITHIN: Duration = Duration::from_secs(30);
+const ACTOR: &str = "x-keybroker-actor";
+
+/// The services of this process, behind everything that a call by gRPC passes.
+pub type InProcess = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Infallible>;
+
+/// The service `keybroker.v1.Admin` by HTTP.
+pub struct Rest {
+    services: InProcess,
+    admin: ServiceDescriptor,
+    access: Access,
+    /// The OpenAPI document.
+    document: Bytes,
+}
+
+impl Rest {
+    /// Over these services.
+    ///
+    /// # Errors
+    /// If the contract that was built in cannot be read.
+    pub fn new(services: InProcess, access: Access) -> Result<Self, String> {
+        let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).map_err(|error| error.to_string())?;
+        let admin = pool.get_service_by_name("keybroker.v1.Admin").ok_or("the contract has no Admin")?;
+        let document = openapi::document(&admin).to_string().into();
+        Ok(Self { services, admin, access, document })
+    }
+
+    /// The OpenAPI document; it tells no more than the contract does.
+    pub fn document(&self) -> Bytes {
+        self.document.clone()
+    }
+
+    /// Serves a request below `/v1`.
+    pub async fn serve(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        peer: &Peer,
+        body: &Bytes,
+    ) -> Response {
+        if let Err(status) = self.refuse_other_sites(method, headers) {
+            return errors::answer(&status);
+        }
+        let (route, captured) = match routes::find(method, uri.path()) {
+            Ok(found) => found,
+            Err(NoRoute::Path) => return errors::answer(&Status::not_found("there is nothing at this path")),
+            Err(NoRoute::Method(methods)) => {
+                let methods: Vec<&str> = methods.iter().map(Method::as_str).collect();
+                let text = format!("this path takes: {}", methods.join(", "));
+                let mut answer =
+                    errors::answer_as(StatusCode::METHOD_NOT_ALLOWED, &Status::unimplemented(text));
+                if let Ok(allow) = methods.join(", ").parse() {
+                    answer.headers_mut().insert(ALLOW, allow);
+                }
+                return answer;
+            }
+        };
+        let Some(call) = self.admin.methods().find(|call| call.name() == route.call) else {
+            return errors::answer(&Status::unimplemented("no such call is served here"));
+        };
+        let query = uri.query().unwrap_or_default();
+        let message = match message::read(route, captured, query, body, &call.input()) {
+            Ok(message) => message,
+            Err(status) => return errors::answer(&status),
+        };
+        let mut request = Request::new(message);
+        request.extensions_mut().insert(peer.clone());
+        for name in [AUTHORIZATION.as_str(), ACTOR] {
+            let value =
+                headers.get(name).and_then(|value| AsciiMetadataValue::try_from(value.as_bytes()).ok());
+            if let Some(value) = value {
+                request.metadata_mut().insert(name, value);
+            }
+        }
+        match self.call(&call, request).await {
+            Ok(message) => answer(&message),
+            Err(status) => errors::answer(&status),
+        }
+    }
+
+    async fn call(
+        &self,
+        call: &prost_reflect::MethodDescriptor,
+        request: Request<DynamicMessage>,
+    ) -> Result<DynamicMessage, Status> {
+        let path = format!("/{}/{}", self.admin.full_name(), call.name());
+        let path = path.parse().map_err(|_| Status::internal("the call has no path"))?;
+        let mut client = Grpc::new(self.services.clone());
+        client.ready().await.map_err(|_| Status::unavailable("the broker cannot take calls"))?;
+        let calling = client.unary(request, path, DynamicCodec(call.output()));
+        let answered = tokio::time::timeout(WITHIN, calling).await;
+        answered
+            .map_err(|_| Status::deadline_exceeded("the call took too long"))?
+            .map(tonic::Response::into_inner)
+    }
+
+    /// A page of another site must not act through a browser: what changes something says that it is JSON, which
+    /// browsers ask leave for, and where nobody has to say who they are the broker is called by an address of its own,
+    /// not by a name that somebody pointed at it.
+    fn refuse_other_sites(&self, method: &Method, headers: &HeaderMap) -> Result<(), Status> {
+        let of_json = |value: &http::HeaderValue| {
+            let text = value.to_str().unwrap_or_default();
+            text.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+        };
+        if matches!(*method, Method::POST | Method::PATCH) && !headers.get(CONTENT_TYPE).is_some_and(of_json)
+        {
+            return Err(Status::invalid_argument("the header content-type is not application/json"));
+        }
+        if self.access.rules().are_closed() {
+            return Ok(());
+        }
+        let host = headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let name =
+            host.parse::<http::uri::Authority>().map(|host| host.host().to_owned()).unwrap_or_default();
+        let bare = name.trim_matches(['[', ']']);
+        if bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok() {
+            return Ok(());
+        }
+        Err(Status::permission_denied(
+            "the header host names neither localhost nor an address; without [[identities]] no other is answered",
+        ))
+    }
+}
+
+fn answer(message: &DynamicMessage) -> Response {
+    let options = SerializeOptions::new();
+    match message.serialize_with_options(serde_json::value::Serializer, &options) {
+        Ok(value) => Json(value).into_response(),
+        Err(_) => errors::answer(&Status::internal("the answer cannot be written as JSON")),
+    }
+}

@@ -1,0 +1,242 @@
+//! The service `keybroker.v1.Admin` as JSON over HTTP, and its OpenAPI document, from outside.
+
+#![allow(clippy::unwrap_used, reason = "the lint exempts test functions but not their helpers")]
+
+use std::{collections::BTreeSet, fs};
+
+use keybroker_proto::FILE_DESCRIPTOR_SET;
+use keybroker_tests::harness::broker::{BrokerOptions, BrokerProcess};
+use prost_reflect::DescriptorPool;
+use reqwest::{Client, Method, RequestBuilder};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const KEY: &str = "fake-key-of-project-a";
+
+struct Setting {
+    broker: BrokerProcess,
+    client: Client,
+    _folder: TempDir,
+}
+
+impl Setting {
+    fn start(access: &str) -> Self {
+        let folder = TempDir::with_prefix("keybroker-rest").unwrap();
+        let file = folder.path().join("keybroker.toml");
+        let text = format!(
+            "[[pools]]\nname = \"default\"\n[[pools]]\nname = \"batch\"\n[[projects]]\nid = \"project-a\"\n\
+             keys = [{{ id = \"a1\", secret = \"{KEY}\" }}]\n{access}"
+        );
+        fs::write(&file, text).unwrap();
+        let options = BrokerOptions::default()
+            .arg("--config", file.display().to_string())
+            .arg("--data-dir", folder.path().join("data").display().to_string())
+            .env("KEYBROKER_MASTER_KEY", "07".repeat(32));
+        let client = Client::builder().no_proxy().build().unwrap();
+        Self { broker: BrokerProcess::start(&options).unwrap(), client, _folder: folder }
+    }
+
+    fn ask(&self, method: &str, path: &str) -> RequestBuilder {
+        let method: Method = method.parse().unwrap();
+        self.client.request(method, format!("http://{}{path}", self.broker.http))
+    }
+
+    async fn get(&self, path: &str) -> (u16, Value) {
+        answer(self.ask("GET", path)).await
+    }
+
+    async fn send(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        answer(self.ask(method, path).json(body)).await
+    }
+}
+
+async fn answer(request: RequestBuilder) -> (u16, Value) {
+    let answer = request.send().await.unwrap();
+    let status = answer.status().as_u16();
+    let text = answer.text().await.unwrap();
+    (status, serde_json::from_str(&text).unwrap_or_else(|_| panic!("no JSON: {text}")))
+}
+
+/// The reason that an error gives, as the contract names it.
+fn reason(error: &Value) -> &str {
+    let details = error["error"]["details"].as_array().unwrap();
+    details.iter().find_map(|detail| detail["reason"].as_str()).unwrap()
+}
+
+#[tokio::test]
+async fn a_key_is_created_changed_disabled_and_deleted() {
+    let it = Setting::start("");
+    let (status, key) = it
+        .send("POST", "/v1/pools/batch/keys?keyId=b1", &json!({ "apiKey": "fake-key-number-two", "project": "project-b", "labels": { "owner": "data" } }))
+        .await;
+    assert_eq!((status, key["name"].as_str()), (200, Some("pools/batch/keys/b1")), "{key}");
+    assert_eq!(
+        (key["state"].as_str(), key["labels"]["owner"].as_str()),
+        (Some("KEY_STATE_ACTIVE"), Some("data"))
+    );
+    assert!(!key.to_string().contains("fake-key"), "{key}");
+
+    let changed =
+        it.send("PATCH", "/v1/pools/batch/keys/b1?updateMask=weight", &json!({ "weight": 7 })).await;
+    assert_eq!((changed.0, changed.1["weight"].as_i64()), (200, Some(7)), "{}", changed.1);
+    let old = key["etag"].as_str().unwrap();
+    let path = format!("/v1/pools/batch/keys/b1?etag={old}");
+    let (status, error) = answer(it.ask("DELETE", &path)).await;
+    assert_eq!(
+        (status, error["error"]["status"].as_str(), reason(&error)),
+        (409, Some("ABORTED"), "ETAG_MISMATCH")
+    );
+
+    let (status, key) =
+        it.send("POST", "/v1/pools/batch/keys/b1:disable", &json!({ "reason": "leaked" })).await;
+    assert_eq!((status, key["stateReason"].as_str()), (200, Some("leaked")), "{key}");
+    let (status, keys) = it.get("/v1/pools/-/keys?pageSize=1").await;
+    assert_eq!((status, keys["keys"].as_array().unwrap().len()), (200, 1));
+    let next = keys["nextPageToken"].as_str().unwrap();
+    let (_, keys) = it.get(&format!("/v1/pools/-/keys?pageSize=1&pageToken={next}")).await;
+    assert_eq!(keys["keys"][0]["name"], "pools/default/keys/a1");
+
+    assert_eq!(answer(it.ask("DELETE", "/v1/pools/batch/keys/b1")).await, (200, json!({})));
+    let (status, error) = it.get("/v1/pools/batch/keys/b1").await;
+    assert_eq!((status, reason(&error)), (404, "UNKNOWN_KEY"));
+    let (_, records) = it.get("/v1/auditRecords").await;
+    let actions: Vec<&str> =
+        records["records"].as_array().unwrap().iter().map(|one| one["action"].as_str().unwrap()).collect();
+    assert_eq!(actions, ["DeleteKey", "DisableKey", "UpdateKey", "CreateKey"]);
+}
+
+#[tokio::test]
+async fn the_rest_of_the_service_is_there() {
+    let it = Setting::start("");
+    let (status, pool) = it.send("POST", "/v1/pools?poolId=extra", &json!({ "strategy": "priority" })).await;
+    assert_eq!((status, pool["name"].as_str()), (200, Some("pools/extra")), "{pool}");
+    let (_, pools) = it.get("/v1/pools").await;
+    assert_eq!(pools["pools"].as_array().unwrap().len(), 3);
+    let (status, pool) =
+        it.send("PATCH", "/v1/pools/extra?updateMask=leaseTtl", &json!({ "leaseTtl": "90s" })).await;
+    assert_eq!((status, pool["leaseTtl"].as_str()), (200, Some("90s")), "{pool}");
+    assert_eq!(it.get("/v1/pools/extra").await.0, 200);
+    assert_eq!(answer(it.ask("DELETE", "/v1/pools/extra")).await.0, 200);
+    let (status, view) = it.get("/v1/pools/default:inspect").await;
+    assert_eq!((status, view["keys"][0]["keyId"].as_str()), (200, Some("a1")));
+    assert_eq!(it.get("/v1/pools/-/usage?fromDate=2026-11-01").await.0, 200);
+    let none = json!({});
+    assert_eq!(it.send("POST", "/v1/pools/default:resetCooldowns", &none).await, (200, json!({})));
+    assert_eq!(it.send("POST", "/v1/pools/default/keys/a1:resetCooldowns", &none).await, (200, json!({})));
+    let (status, error) = it.send("POST", "/v1/pools/default:acceptLoss", &none).await;
+    assert_eq!((status, reason(&error)), (400, "NOTHING_LOST"));
+    let (status, key) = it.send("POST", "/v1/pools/default/keys/a1:drain", &none).await;
+    assert!(status == 200 && key["state"].as_str().unwrap().starts_with("KEY_STATE_DRAIN"), "{key}");
+    assert_eq!(it.send("POST", "/v1/pools/default/keys/a1:enable", &none).await.0, 200);
+    let import = json!({ "data": "ZmFrZS1rZXktbnVtYmVyLXRocmVlCg==", "format": "IMPORT_FORMAT_LINES", "validateOnly": true });
+    let (status, imported) = it.send("POST", "/v1/pools/default/keys:import", &import).await;
+    assert_eq!(status, 200, "{imported}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_named_and_no_value_is_repeated() {
+    let it = Setting::start("");
+    for (method, path, body, status, said) in [
+        ("GET", "/v1/nothing", "", 404, "nothing at this path"),
+        ("PUT", "/v1/pools", "{}", 405, "GET, POST"),
+        ("GET", "/v1/pools?colour=fake-secret-1", "", 400, "known are: pageSize, pageToken"),
+        ("GET", "/v1/pools?pageSize=many", "", 400, "does not fit"),
+        ("POST", "/v1/pools/default/keys", "{\"apiKey\":", 400, "is not JSON (line 1, column 10)"),
+        ("POST", "/v1/pools/default/keys", "[]", 400, "is not an object"),
+        ("POST", "/v1/pools/default/keys", "{\"weight\":\"fake-secret-2\"}", 400, "does not fit"),
+        ("POST", "/v1/pools/default/keys", "{\"fake-secret-3\":1}", 400, "does not fit"),
+        ("POST", "/v1/pools/default/keys", "{\"apiKey\":\"fake secret 4\"}", 400, "key.api_key"),
+        ("PATCH", "/v1/pools/default/keys/a1", "{\"name\":\"pools/default/keys/a2\"}", 400, "said twice"),
+        ("POST", "/v1/pools/default/keys/a1:explode", "{}", 404, "nothing"),
+    ] {
+        let request = it.ask(method, path).header("content-type", "application/json").body(body);
+        let (got, error) = answer(request).await;
+        let text = error.to_string();
+        assert!(got == status && text.contains(said), "{method} {path} {body}: {got} {text}");
+        assert!(!text.contains("fake-secret") && !text.contains("secret 4"), "{text}");
+        assert_eq!(error["error"]["code"], got, "{text}");
+    }
+    let large = it.ask("POST", "/v1/pools/default/keys:import").header("content-type", "application/json");
+    let answer = large.body(vec![b' '; 9 << 20]).send().await.unwrap();
+    assert_eq!(answer.status().as_u16(), 413);
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_does_nothing_through_a_browser() {
+    let it = Setting::start("");
+    let path = "/v1/pools/default/keys/a1:disable";
+    for kind in [None, Some("text/plain"), Some("application/x-www-form-urlencoded")] {
+        let request = it.ask("POST", path).body("{}");
+        let request = kind.into_iter().fold(request, |request, kind| request.header("content-type", kind));
+        assert_eq!(answer(request).await.0, 400, "{kind:?}");
+    }
+    // A name that somebody pointed at this host.
+    let (status, error) = answer(it.ask("GET", "/v1/pools").header("host", "elsewhere.example:8080")).await;
+    assert!(status == 403 && error.to_string().contains("host"), "{error}");
+    for host in ["localhost:8080", "127.0.0.1", "[::1]:8080"] {
+        assert_eq!(answer(it.ask("GET", "/v1/pools").header("host", host)).await.0, 200, "{host}");
+    }
+    let cors = it.ask("OPTIONS", path).header("origin", "https://elsewhere.example").send().await.unwrap();
+    assert!(cors.headers().get("access-control-allow-origin").is_none());
+}
+
+#[tokio::test]
+async fn roles_are_those_of_grpc() {
+    let identity = |name: &str, more: &str| {
+        let digest = keybroker::access::TokenDigest::of(&format!("fake-token-{name}"));
+        format!(
+            "[[identities]]\nname = \"{name}\"\nroles = [\"{name}\"]\ntoken_sha256 = [\"{digest}\"]\n{more}\n"
+        )
+    };
+    let access =
+        identity("viewer", "") + &identity("worker", "") + &identity("operator", "pools = [\"default\"]");
+    let it = Setting::start(&access);
+    let ask = async |method: &str, path: &str, who: &str| {
+        let request =
+            it.ask(method, path).header("host", "broker.internal").bearer_auth(format!("fake-token-{who}"));
+        let request = request.header("x-keybroker-actor", "ann");
+        let request = if method == "POST" { request.json(&json!({})) } else { request };
+        answer(request).await.0
+    };
+    let disable = "/v1/pools/default/keys/a1:disable";
+    assert_eq!(ask("GET", "/v1/pools", "viewer").await, 200);
+    assert_eq!(ask("POST", disable, "viewer").await, 403);
+    assert_eq!(ask("GET", "/v1/pools", "worker").await, 403);
+    assert_eq!(ask("GET", "/v1/pools", "nobody").await, 401);
+    assert_eq!(answer(it.ask("GET", "/v1/pools")).await.0, 401);
+    assert_eq!(ask("POST", disable, "operator").await, 200);
+    assert_eq!(ask("GET", "/v1/pools/batch", "operator").await, 403);
+    let request = it.ask("GET", "/v1/auditRecords").bearer_auth("fake-token-viewer");
+    let (_, records) = answer(request).await;
+    assert_eq!(records["records"][0]["actor"], "operator as ann");
+    assert!(!it.broker.log().contains("fake-token"));
+}
+
+#[tokio::test]
+async fn the_document_has_every_call_and_every_reference_in_it_leads_somewhere() {
+    let it = Setting::start("");
+    let (status, document) = it.get("/v1/openapi.json").await;
+    assert_eq!((status, document["openapi"].as_str()), (200, Some("3.1.0")));
+    let mut called = BTreeSet::new();
+    for methods in document["paths"].as_object().unwrap().values() {
+        for operation in methods.as_object().unwrap().values() {
+            assert!(called.insert(operation["operationId"].as_str().unwrap().to_owned()), "{operation}");
+        }
+    }
+    called.remove("ResetCooldownsOfKey");
+    let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).unwrap();
+    let admin = pool.get_service_by_name("keybroker.v1.Admin").unwrap();
+    assert_eq!(called, admin.methods().map(|method| method.name().to_owned()).collect());
+    let text = document.to_string();
+    let references = text.split("\"$ref\":\"#/components/schemas/").skip(1);
+    for reference in references {
+        let name = reference.split('"').next().unwrap();
+        assert!(document["components"]["schemas"][name].is_object(), "{name}");
+    }
+    // What is answered is what the document says.
+    let (_, key) = it.get("/v1/pools/default/keys/a1").await;
+    let properties = &document["components"]["schemas"]["Key"]["properties"];
+    for name in key.as_object().unwrap().keys() {
+        assert!(properties[name].is_object(), "{name}");
+    }
+}
