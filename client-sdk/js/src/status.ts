@@ -93,6 +93,7 @@ function byCode(code: Code, address: string, words: string, details: Details, wi
     case Code.INVALID_ARGUMENT:
       return new InvalidArgumentError(words, details.fields);
     case Code.UNAUTHENTICATED:
+    case Code.PERMISSION_DENIED:
       return new UnauthenticatedError(address, words);
     case Code.INTERNAL:
     case Code.UNKNOWN:

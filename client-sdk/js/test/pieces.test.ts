@@ -163,7 +163,7 @@ describe("a status", () => {
 
   it("is read by its reason, and by its code where there is none of the contract", () => {
     assert.ok(of(Code.FAILED_PRECONDITION, "x", [reason("NO_USABLE_KEY")]) instanceof NoUsableKeyError);
-    assert.ok(of(Code.PERMISSION_DENIED, "x", [reason("NO_USABLE_KEY", "elsewhere.example")]) instanceof OtherError);
+    assert.ok(of(Code.ABORTED, "x", [reason("NO_USABLE_KEY", "elsewhere.example")]) instanceof OtherError);
     const kinds = {
       REQUEST_EXCEEDS_LIMIT: "never_possible",
       INVALID_FIELD: "invalid_argument",
@@ -179,6 +179,7 @@ describe("a status", () => {
       assert.equal(of(Code.UNAVAILABLE, "x", [reason(name)]).kind, kind);
     }
     assert.equal(of(Code.UNAUTHENTICATED, "x").kind, "unauthenticated");
+    assert.equal(of(Code.PERMISSION_DENIED, "x", [reason("NOT_PERMITTED")]).kind, "unauthenticated");
     assert.equal(of(Code.DEADLINE_EXCEEDED, "x").kind, "deadline_exceeded");
     assert.equal(of(Code.RESOURCE_EXHAUSTED, "x").kind, "unavailable");
   });

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import time
 from typing import Any
@@ -129,6 +130,21 @@ def test_a_token() -> None:
                 keybroker.Broker(stub.address, token=token).lease(MODEL)
             assert stub.address in str(caught.value)
             assert "fake-" not in str(caught.value)
+
+
+def test_a_real_broker_tells_who_is_not_known_and_who_may_not() -> None:
+    digest = hashlib.sha256(b"fake-token-of-a-worker").hexdigest()
+    identity = (
+        f'[[identities]]\nname = "nightly"\nroles = ["worker"]\nmodels = ["gemini-2.5-*"]\ntoken_sha256 = ["{digest}"]'
+    )
+    with fleet(pool=identity) as small:
+        small.client(token="fake-token-of-a-worker").lease(MODEL).not_sent()
+        with pytest.raises(keybroker.Unauthenticated, match="token="):
+            small.client(token="fake-token-wrong").lease(MODEL)
+        with pytest.raises(keybroker.Unauthenticated, match="no credentials"):
+            small.client().lease(MODEL)
+        with pytest.raises(keybroker.Unauthenticated, match="identity nightly may not lease for model"):
+            small.client(token="fake-token-of-a-worker").lease("gemini-3-pro")
 
 
 def test_a_token_is_not_sent_in_plaintext() -> None:

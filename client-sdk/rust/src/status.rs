@@ -68,7 +68,7 @@ fn by_code(
         }
         Code::DeadlineExceeded | Code::Cancelled => Error::DeadlineExceeded { within },
         Code::InvalidArgument => invalid(details, message),
-        Code::Unauthenticated => Error::Unauthenticated { message },
+        Code::Unauthenticated | Code::PermissionDenied => Error::Unauthenticated { message },
         // A broken connection surfaces as Unknown or Internal with a cause; the server's own
         // Unknown has none.
         Code::Unknown | Code::Internal if has_cause(status) => {
@@ -215,7 +215,8 @@ mod tests {
         assert!(matches!(of(Code::Unavailable), Error::Unavailable { answer_lost: true, .. }));
         assert!(matches!(of(Code::Cancelled), Error::DeadlineExceeded { .. }));
         assert!(matches!(of(Code::ResourceExhausted), Error::Unavailable { .. }));
-        assert!(matches!(of(Code::PermissionDenied), Error::Other { code: Code::PermissionDenied, .. }));
+        assert!(matches!(of(Code::PermissionDenied), Error::Unauthenticated { .. }));
+        assert!(matches!(of(Code::Aborted), Error::Other { code: Code::Aborted, .. }));
         assert!(matches!(of(Code::Unknown), Error::Other { .. }));
     }
 
@@ -236,10 +237,10 @@ mod tests {
     fn a_reason_of_another_domain_is_not_ours() {
         let mut details = ErrorDetails::new();
         details.set_error_info("NO_USABLE_KEY", "elsewhere.example", []);
-        let status = Status::with_error_details(Code::PermissionDenied, "text", details);
+        let status = Status::with_error_details(Code::Aborted, "text", details);
         assert!(matches!(
             read(&status, Instant::now(), Duration::from_secs(1)),
-            Error::Other { code: Code::PermissionDenied, .. }
+            Error::Other { code: Code::Aborted, .. }
         ));
     }
 }

@@ -74,7 +74,7 @@ def read(error: grpc.RpcError, address: str, within: float) -> KeybrokerError:
             return DeadlineExceeded(f"the call's {within:.3g} s passed before {address} could serve: {fix} ({text})")
         case "LEASE_ENDED":
             return LeaseEnded(f"the lease has ended: acquire a new one ({text})")
-        case "":
+        case "" | "NOT_AUTHENTICATED" | "NOT_PERMITTED":
             return _by_code(code, text, details, address, within)
         case reason:
             # All others say that nothing was handed out; one of a newer contract is read as such only with
