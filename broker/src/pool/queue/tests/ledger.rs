@@ -15,7 +15,7 @@ use crate::{
     lease_id::LeaseNames,
     ledger::{
         AcquireState, Batch, Inspection, Ledger, LedgerError, LedgerFuture, Millis, Opened, Reply, ShardSpec,
-        UsageRow, kernel::Kernel,
+        USAGE_MARK, UsageRow, kernel::Kernel,
     },
     pool::{AcquireError, Grant, Pool, Stats, Surroundings, Wish},
     secret::Secret,
@@ -32,6 +32,8 @@ pub(super) struct FakeLedger {
     down: Mutex<bool>,
     /// Acquires and grants by the second in which they were made.
     pub(super) asked: Mutex<BTreeMap<u64, (usize, usize)>>,
+    /// Acquires by who asks.
+    by_consumer: Mutex<BTreeMap<String, usize>>,
 }
 
 impl FakeLedger {
@@ -45,6 +47,7 @@ impl FakeLedger {
             latency,
             down: Mutex::default(),
             asked: Mutex::default(),
+            by_consumer: Mutex::default(),
         }
     }
 
@@ -58,6 +61,10 @@ impl FakeLedger {
         }
         let reply = self.kernel.lock().unwrap().execute(self.now(), batch).ok_or(LedgerError::Clock)?;
         let granted = reply.acquires.iter().filter(|answer| answer.0 == AcquireState::Granted).count();
+        for acquire in &batch.acquires {
+            let consumer = acquire.usage.split(USAGE_MARK).next().unwrap_or_default().to_owned();
+            *self.by_consumer.lock().unwrap().entry(consumer).or_default() += 1;
+        }
         let mut asked = self.asked.lock().unwrap();
         let counts = asked.entry(self.started.elapsed().as_secs()).or_default();
         *counts = (counts.0 + reply.acquires.len(), counts.1 + granted);
@@ -66,6 +73,11 @@ impl FakeLedger {
 
     pub(super) fn set_down(&self, down: bool) {
         *self.down.lock().unwrap() = down;
+    }
+
+    /// How many acquires of a consumer it ran.
+    pub(super) fn asked_by(&self, consumer: &str) -> usize {
+        self.by_consumer.lock().unwrap().get(consumer).copied().unwrap_or_default()
     }
 
     /// How many acquires it ran, and how many of them it granted.
