@@ -229,7 +229,7 @@ func TestEveryReasonHasItsError(t *testing.T) {
 		"NO_USABLE_KEY": KindNoUsableKey, "INVALID_FIELD": KindInvalidArgument, "UNKNOWN_POOL": KindUnknownPool,
 		"UNKNOWN_LEASE_ID": KindUnknownLease, "LEASE_ENDED": KindLeaseEnded, "LEDGER_UNAVAILABLE": KindUnavailable,
 		"LEDGER_CHANGED": KindUnavailable, "SHUTTING_DOWN": KindUnavailable, "OVERLOADED": KindUnavailable,
-		"DEADLINE_PASSED": KindDeadlineExceeded,
+		"DEADLINE_PASSED": KindDeadlineExceeded, "NOT_AUTHENTICATED": KindUnauthenticated, "NOT_PERMITTED": KindUnauthenticated,
 	} {
 		got := of(codes.Unknown, reason)
 		if got.Kind() != expected {

@@ -52,6 +52,8 @@ func readStatus(err error, asked asked) error {
 		return &LeaseEndedError{message}
 	case pb.ErrorReason_DEADLINE_PASSED:
 		return &DeadlineExceededError{Address: asked.address, Within: asked.within, What: asked.what}
+	case pb.ErrorReason_NOT_AUTHENTICATED, pb.ErrorReason_NOT_PERMITTED:
+		return &UnauthenticatedError{asked.address, message}
 	case pb.ErrorReason_LEDGER_UNAVAILABLE, pb.ErrorReason_LEDGER_CHANGED,
 		pb.ErrorReason_SHUTTING_DOWN, pb.ErrorReason_OVERLOADED:
 		return &UnavailableError{Address: asked.address, Reason: reason.String(), RetryAfter: details.retryAfter, Message: message}
