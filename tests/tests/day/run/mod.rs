@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use keybroker::{
     ledger::{Millis, calendar::Calendar},
-    pool::accounts::{commons, consumer_common, shard_name, shard_spec},
+    pool::accounts::{AccountOf, commons, plan_common, shard_name, shard_spec},
 };
 use rand::{SeedableRng, rngs::StdRng};
 
@@ -287,7 +287,9 @@ fn open(setting: &Setting, ledgers: &mut dyn Ledgers) -> (Vec<PoolAtWork>, Vec<L
         }
         let plan = setting.catalogue.plan_of(source.consumer);
         let mut commons = commons(pool, &model, generation);
-        commons.extend(plan.and_then(|plan| consumer_common(source.consumer, plan, generation)));
+        commons.extend(
+            plan.and_then(|plan| plan_common(AccountOf::Consumer(source.consumer), plan, generation)),
+        );
         at_work.accounts.extend(commons.iter().map(|common| common.id.clone()));
         lanes.push(Lane {
             source,
