@@ -69,19 +69,21 @@ async fn reload(fleet: &Fleet, access: &Access, config: Option<PathBuf>) -> Opti
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let summary = config::summary(&loaded);
-    if let Err(why) = access.replace(loaded.access) {
+    if let Err(why) = access.may_become(&loaded.access) {
         tracing::error!("the new configuration is not used, the old one stays: {why}");
         return None;
     }
     if fleet.stands(&loaded.catalogue) {
+        access.replace(loaded.access);
         tracing::info!("the configuration was read again; certificates, tokens and identities are in place");
         return Some(loaded.files);
     }
+    let summary = config::summary(&loaded);
     if let Err(error) = fleet.configure(loaded.catalogue).await {
         tracing::error!(%error, "the new configuration is not used, the old one stays");
         return None;
     }
+    access.replace(loaded.access);
     tracing::info!("a new configuration is in place");
     summary.iter().for_each(|line| tracing::info!("{line}"));
     Some(loaded.files)

@@ -164,21 +164,26 @@ impl Access {
         self.0.read().expect("no holder of this lock panics").clone()
     }
 
-    /// Puts others in place. What a broker began with decides whether it encrypts and whether it asks who
-    /// calls, since its addresses were chosen by that: neither is given up by a reload.
+    /// Passes if these rules may take the place of those that stand. What a broker began with decides whether it
+    /// encrypts and whether it asks who calls, since its addresses were chosen by that: neither is given up by a
+    /// reload.
     ///
     /// # Errors
-    /// What cannot be changed while the broker runs, and the fix; the old rules stay.
-    pub fn replace(&self, rules: Rules) -> Result<(), &'static str> {
-        let mut place = self.0.write().expect("no holder of this lock panics");
-        if place.tls.is_some() != rules.tls.is_some() {
+    /// What cannot be changed while the broker runs, and the fix.
+    pub fn may_become(&self, rules: &Rules) -> Result<(), &'static str> {
+        let standing = self.rules();
+        if standing.tls.is_some() != rules.tls.is_some() {
             return Err("[tls] cannot be added or removed while the broker runs; restart it");
         }
-        if place.are_closed() && !rules.are_closed() {
+        if standing.are_closed() && !rules.are_closed() {
             return Err("the last of [[identities]] cannot be removed while the broker runs; restart it");
         }
-        *place = Arc::new(rules);
         Ok(())
+    }
+
+    /// Puts these in place; whoever does has asked whether they may.
+    pub fn replace(&self, rules: Rules) {
+        *self.0.write().expect("no holder of this lock panics") = Arc::new(rules);
     }
 }
 
@@ -235,8 +240,8 @@ mod tests {
     #[test]
     fn a_reload_does_not_open_what_was_closed() {
         let access = Access::new(rules());
-        access.replace(rules()).unwrap();
-        assert!(access.replace(Rules::default()).unwrap_err().contains("[[identities]]"));
-        assert!(access.rules().are_closed());
+        access.may_become(&rules()).unwrap();
+        assert!(access.may_become(&Rules::default()).unwrap_err().contains("[[identities]]"));
+        Access::default().may_become(&rules()).unwrap();
     }
 }

@@ -7,6 +7,7 @@ mod certificates;
 mod commands;
 mod matrix;
 mod open;
+mod reload;
 mod scope;
 
 use std::{fs, time::Duration};
