@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use clap::Args;
 use keybroker_client::{Broker, BrokerBuilder, Tls};
 use secrecy::{ExposeSecret, SecretString};
-use tonic::metadata::{Ascii, MetadataValue};
 
 /// The variable that a token is read from. It is no option, since others can see those.
 const TOKEN: &str = "KEYBROKER_TOKEN";
@@ -45,18 +44,6 @@ impl SecurityArgs {
             builder = builder.token(&token).map_err(|error| error.to_string())?;
         }
         Ok(builder)
-    }
-
-    /// The header that says who calls, if a token does.
-    ///
-    /// # Errors
-    /// What is wrong with the token.
-    pub(crate) fn authorization(&self) -> Result<Option<MetadataValue<Ascii>>, String> {
-        let Some(token) = self.token()? else { return Ok(None) };
-        let header = format!("Bearer {}", token.expose_secret()).parse::<MetadataValue<Ascii>>();
-        let mut header = header.map_err(|_| "the token has a character that cannot be sent".to_owned())?;
-        header.set_sensitive(true);
-        Ok(Some(header))
     }
 
     fn tls(&self, addresses: &str) -> Option<Tls> {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use keybroker_tests::{
-    contract::{Scenario, Stage, StageStep},
+    contract::Stage,
     fake_gemini::fingerprint,
     harness::broker::{BrokerOptions, BrokerProcess, binary},
 };
@@ -116,11 +116,9 @@ async fn prints(name: &str, questions: &[&str]) {
     let keys: Vec<_> = (0..count).map(|number| format!("fake-key-{number:04}")).collect();
     // So little that each key has to take its turn.
     let scenario = json!({
-        "name": name, "about": "", "projects": count, "quota": { "rpm": 1 },
-        "pool": { "limits": [{ "requests_per_minute": 1 }] },
+        "projects": count, "quota": { "rpm": 1 }, "pool": { "limits": [{ "requests_per_minute": 1 }] },
     });
-    let scenario = serde_json::from_value::<Scenario>(scenario).unwrap();
-    let mut stage = Stage::start(&scenario).await.unwrap();
+    let mut stage = Stage::of(&scenario).await.unwrap();
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("keys.txt"), keys.join("\n") + "\n").unwrap();
     let mut program = Command::new(binary("examples/migrate"));
@@ -136,11 +134,7 @@ async fn prints(name: &str, questions: &[&str]) {
     let granted = if leases { count } else { 0 };
     let expect =
         json!({ "calls": count, "refused": 0, "keys_in_url": 0, "granted": granted, "settled": granted });
-    let step = serde_json::from_value::<StageStep>(json!({ "stage": "see", "expect": expect })).unwrap();
-    let seen = stage.take(step).await.unwrap();
-    for (what, wanted) in expect.as_object().unwrap() {
-        assert_eq!(&seen[what], wanted, "{name}: {what} in {seen}");
-    }
+    stage.sees(&expect).await.unwrap_or_else(|wrong| panic!("{name}: {wrong}"));
     let verdict = stage.gemini.verdict();
     assert!(verdict.exact, "{name}: {verdict:?}");
     for key in &keys {

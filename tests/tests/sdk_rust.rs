@@ -9,7 +9,7 @@ use std::{
 
 use keybroker_client::{AcquireOptions, Broker, Error, Lease};
 use keybroker_tests::{
-    contract::{Scenario, Stage, StageStep},
+    contract::Stage,
     harness::{broker::example, process::Process},
 };
 use serde_json::{Value, json};
@@ -17,18 +17,11 @@ use serde_json::{Value, json};
 const MODEL: &str = "gemini-2.5-flash";
 
 async fn stage(scenario: Value) -> Stage {
-    let mut whole = json!({ "name": "sdk", "about": "", "pool": { "limits": [{ "in_flight": 10 }] } });
-    whole.as_object_mut().unwrap().extend(scenario.as_object().unwrap().clone());
-    Stage::start(&serde_json::from_value::<Scenario>(whole).unwrap()).await.unwrap()
+    Stage::of(&scenario).await.unwrap()
 }
 
-/// What the books say, once they say this.
 async fn sees(stage: &mut Stage, expect: Value) {
-    let step: StageStep = serde_json::from_value(json!({ "stage": "see", "expect": expect })).unwrap();
-    let seen = stage.take(step).await.unwrap();
-    for (name, wanted) in expect.as_object().unwrap() {
-        assert_eq!(&seen[name], wanted, "{name} in {seen}");
-    }
+    stage.sees(&expect).await.unwrap();
 }
 
 fn program(name: &str, stage: &Stage) -> Command {

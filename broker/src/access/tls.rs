@@ -152,7 +152,7 @@ pub struct PeerCertificates {
 struct Looked {
     by: ClientAuthorities,
     at: Instant,
-    names: Vec<String>,
+    names: Arc<[String]>,
 }
 
 impl PeerCertificates {
@@ -162,7 +162,7 @@ impl PeerCertificates {
     }
 
     /// The alternative names, if one of the authorities signed it and it is valid now.
-    pub(super) fn names_by(&self, authorities: &ClientAuthorities) -> Result<Vec<String>, Denied> {
+    pub(super) fn names_by(&self, authorities: &ClientAuthorities) -> Result<Arc<[String]>, Denied> {
         let mut looked = self.looked.lock().expect("no holder of this lock panics");
         if let Some(looked) = &*looked
             && looked.by.is(authorities)
@@ -171,7 +171,7 @@ impl PeerCertificates {
             return Ok(looked.names.clone());
         }
         *looked = None;
-        let names = authorities.names_of(&self.chain)?;
+        let names: Arc<[String]> = authorities.names_of(&self.chain)?.into();
         *looked = Some(Looked { by: authorities.clone(), at: Instant::now(), names: names.clone() });
         Ok(names)
     }

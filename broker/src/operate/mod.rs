@@ -108,7 +108,7 @@ impl Admin {
         let endpoint = builder.endpoint(&args.broker);
         let endpoint =
             endpoint.map_err(|error| Failure::Usage(format!("--broker or KEYBROKER_BROKER: {error}")))?;
-        let authorization = args.security.authorization().map_err(Failure::Usage)?;
+        let authorization = builder.authorization().cloned();
         let actor = args.actor.as_deref().filter(|actor| !actor.trim().is_empty());
         let actor = actor
             .map(|actor| actor.parse())

@@ -1,7 +1,7 @@
 //! Who makes a call, and whether such a caller may make it: asked before anything of the call is read.
 
 use std::{
-    pin::Pin,
+    future::{Ready, ready},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::Either;
 use tokio::time::Instant;
 use tonic::{Status, body::Body};
 use tower::Service;
@@ -54,11 +55,10 @@ pub(super) struct Authenticate<S> {
 impl<S> Service<http::Request<Body>> for Authenticate<S>
 where
     S: Service<http::Request<Body>, Response = http::Response<Body>>,
-    S::Future: Send + 'static,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+    type Future = Either<S::Future, Ready<Result<Self::Response, Self::Error>>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(context)
@@ -68,9 +68,9 @@ where
         match self.of.admit(&request) {
             Ok(caller) => {
                 request.extensions_mut().insert(caller);
-                Box::pin(self.inner.call(request))
+                Either::Left(self.inner.call(request))
             }
-            Err(status) => Box::pin(async move { Ok(status.into_http()) }),
+            Err(status) => Either::Right(ready(Ok(status.into_http()))),
         }
     }
 }

@@ -156,8 +156,14 @@ impl BrokerBuilder {
         Ok(Broker::assemble(endpoints, self))
     }
 
+    /// The metadata `authorization` of each call, if there is a token.
+    pub fn authorization(&self) -> Option<&MetadataValue<Ascii>> {
+        self.token.as_ref()
+    }
+
     /// The endpoint of one address, encrypted as it would be by [`connect`](Self::connect): for another client of the
-    /// broker, such as one of `keybroker.v1.Admin`. It does not send the token.
+    /// broker, such as one of `keybroker.v1.Admin`. It does not send the token: see
+    /// [`authorization`](Self::authorization).
     ///
     /// # Errors
     /// As [`connect`](Self::connect).

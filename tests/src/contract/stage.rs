@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use keybroker_proto::v1::{InspectPoolRequest, InspectPoolResponse, LimitStatus, admin_client::AdminClient};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{Error, Expected, Scenario, Seen, StageStep};
@@ -52,6 +53,31 @@ impl Broker {
 }
 
 impl Stage {
+    /// Starts what a test needs: the fields of a scenario, without which ten requests may be in flight.
+    ///
+    /// # Errors
+    /// If it is no scenario, or a part does not start.
+    pub async fn of(scenario: &Value) -> Result<Self, Error> {
+        let mut whole = json!({ "name": "test", "about": "", "pool": { "limits": [{ "in_flight": 10 }] } });
+        let (fields, said) = (whole.as_object_mut(), scenario.as_object().ok_or("a scenario is an object")?);
+        fields.into_iter().for_each(|fields| fields.extend(said.clone()));
+        Self::start(&serde_json::from_value(whole)?).await
+    }
+
+    /// Waits for the books to say this, as the step `see` does.
+    ///
+    /// # Errors
+    /// What they do not say, after 5 seconds.
+    pub async fn sees(&mut self, expect: &Value) -> Result<(), Error> {
+        let seen = self.take(serde_json::from_value(json!({ "stage": "see", "expect": expect }))?).await?;
+        for (name, wanted) in expect.as_object().into_iter().flatten() {
+            if &seen[name] != wanted {
+                return Err(format!("{name} is not {wanted} in {seen}").into());
+            }
+        }
+        Ok(())
+    }
+
     /// Starts what the scenario needs.
     ///
     /// # Errors
@@ -93,7 +119,7 @@ impl Stage {
     ///
     /// # Errors
     /// If it cannot be done.
-    pub async fn take(&mut self, step: StageStep) -> Result<serde_json::Value, Error> {
+    pub async fn take(&mut self, step: StageStep) -> Result<Value, Error> {
         match step {
             StageStep::StopBroker { number } => self.broker(number)?.process = None,
             StageStep::StartBroker { number } => self.broker(number)?.start()?,
