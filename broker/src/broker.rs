@@ -145,6 +145,11 @@ impl Broker {
         self.state().catalogue.quota_model(model).to_owned()
     }
 
+    /// What happens.
+    pub fn events(&self) -> &Events {
+        &self.surroundings.events
+    }
+
     /// Where all pools count.
     pub fn ledger(&self) -> &dyn Ledger {
         &*self.surroundings.ledger

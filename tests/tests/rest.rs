@@ -2,10 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "the lint exempts test functions but not their helpers")]
 
-use std::{collections::BTreeSet, fs};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs,
+    time::Duration,
+};
 
+use keybroker_client::{AcquireOptions, Broker, Outcome};
 use keybroker_proto::FILE_DESCRIPTOR_SET;
-use keybroker_tests::harness::broker::{BrokerOptions, BrokerProcess};
+use keybroker_tests::{
+    fake_gemini::{bodies::quota_429, quota_id::Violation},
+    harness::broker::{BrokerOptions, BrokerProcess},
+};
 use prost_reflect::DescriptorPool;
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -178,6 +186,142 @@ async fn a_page_of_another_site_does_nothing_through_a_browser() {
     }
     let cors = it.ask("OPTIONS", path).header("origin", "https://elsewhere.example").send().await.unwrap();
     assert!(cors.headers().get("access-control-allow-origin").is_none());
+}
+
+/// Reads server-sent events.
+struct Sse {
+    answer: reqwest::Response,
+    read: String,
+}
+
+impl Sse {
+    async fn open(request: RequestBuilder) -> Self {
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), 200);
+        assert_eq!(answer.headers()["content-type"], "text/event-stream");
+        Self { answer, read: String::new() }
+    }
+
+    /// The next event: its fields by name. None at the end.
+    async fn next(&mut self) -> Option<HashMap<String, String>> {
+        loop {
+            if let Some((event, rest)) = self.read.split_once("\n\n") {
+                let fields = event.lines().filter_map(|line| line.split_once(": "));
+                let fields: HashMap<String, String> =
+                    fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+                self.read = rest.to_owned();
+                if fields.keys().any(|name| !name.is_empty()) {
+                    return Some(fields);
+                }
+                continue;
+            }
+            let more = tokio::time::timeout(Duration::from_secs(30), self.answer.chunk()).await;
+            self.read += std::str::from_utf8(&more.unwrap().unwrap()?).unwrap();
+        }
+    }
+
+    async fn message(&mut self) -> Value {
+        serde_json::from_str(&self.next().await.unwrap()["data"]).unwrap()
+    }
+}
+
+/// A lease of the pool default is refused by Gemini: what it is counted on cools down.
+async fn meet_a_limit(broker: &BrokerProcess, token: Option<&str>) {
+    let mut builder = Broker::builder();
+    if let Some(token) = token {
+        builder = builder.token(&token.into()).unwrap();
+    }
+    let broker = builder.connect(broker.url()).unwrap();
+    let mut lease = broker.acquire(AcquireOptions::new("gemini-2.5-flash")).await.unwrap();
+    lease.begin_send().unwrap();
+    let violation = Violation {
+        metric: "generativelanguage.googleapis.com/generate_content_free_tier_requests".to_owned(),
+        quota_id: "GenerateRequestsPerMinutePerProjectPerModel-FreeTier".to_owned(),
+        model: "gemini-2.5-flash".to_owned(),
+        value: 5,
+        daily: false,
+    };
+    let body = quota_429(&[violation], Duration::from_secs(30)).text;
+    lease.report(Outcome::HttpError { status: 429, body: body.into(), retry_after: None }).await.unwrap();
+    broker.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_happens_and_how_a_pool_stands_is_told_as_it_goes() {
+    let it = Setting::start("");
+    let mut pool = Sse::open(it.ask("GET", "/v1/pools/default:watch")).await;
+    assert_eq!(pool.message().await["keys"][0]["available"], true);
+    let mut events = Sse::open(it.ask("GET", "/v1/events?kinds=cooldown_begun&kinds=limit_learned")).await;
+    meet_a_limit(&it.broker, None).await;
+    let first = events.next().await.unwrap();
+    let message: Value = serde_json::from_str(&first["data"]).unwrap();
+    assert_eq!(first["id"], message["id"].as_str().unwrap());
+    let kinds = ["cooldown_begun", "limit_learned"];
+    assert!(kinds.contains(&message["kind"].as_str().unwrap()), "{message}");
+    assert_eq!((message["pool"].as_str(), message["project"].as_str()), (Some("default"), Some("project-a")));
+    loop {
+        let stands = pool.message().await;
+        if stands["cooldowns"].as_array().is_some_and(|cooldowns| !cooldowns.is_empty()) {
+            assert_eq!(stands["counters"]["granted"], "1", "{stands}");
+            break;
+        }
+    }
+    // Who comes later is told what was, and who comes again what followed.
+    let second = events.next().await.unwrap();
+    let mut again = Sse::open(it.ask("GET", "/v1/events?recent=256")).await;
+    let mut after =
+        Sse::open(it.ask("GET", "/v1/events").header("last-event-id", first["id"].as_str())).await;
+    let mut ids = Vec::new();
+    while !ids.contains(&second["id"]) {
+        ids.push(again.next().await.unwrap()["id"].clone());
+    }
+    assert!(ids.contains(&first["id"]));
+    assert_eq!(after.next().await.unwrap()["id"], second["id"]);
+    let none = it.get("/v1/events?pool=other").await;
+    assert_eq!((none.0, reason(&none.1)), (404, "UNKNOWN_POOL"));
+    for (wrong, field) in
+        [("kinds=no_such_kind", "kinds[0]"), ("recent=257", "recent"), ("recent=-1", "recent")]
+    {
+        let (status, error) = it.get(&format!("/v1/events?{wrong}")).await;
+        assert!(status == 400 && error.to_string().contains(field), "{wrong}: {error}");
+    }
+    assert_eq!(it.get("/v1/pools/other:watch").await.0, 404);
+}
+
+#[tokio::test]
+async fn a_broker_that_stops_ends_what_goes_on() {
+    let mut it = Setting::start("");
+    let mut events = Sse::open(it.ask("GET", "/v1/events")).await;
+    let mut pool = Sse::open(it.ask("GET", "/v1/pools/default:watch")).await;
+    pool.next().await.unwrap();
+    it.broker.process().signal("TERM").unwrap();
+    for stream in [&mut events, &mut pool] {
+        let last = stream.next().await.unwrap();
+        assert_eq!(last["event"], "error");
+        assert!(last["data"].contains("SHUTTING_DOWN"), "{last:?}");
+        assert!(stream.next().await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn events_are_told_of_the_pools_that_are_the_caller_s() {
+    let identity = |name: &str, pools: &str| {
+        let digest = keybroker::access::TokenDigest::of(&format!("fake-token-{name}"));
+        format!(
+            "[[identities]]\nname = \"{name}\"\nroles = [\"viewer\", \"worker\"]\npools = [\"{pools}\"]\n\
+             token_sha256 = [\"{digest}\"]\n"
+        )
+    };
+    let mut it = Setting::start(&(identity("batch", "batch") + &identity("default", "default")));
+    let as_who = |path: &str, who: &str| it.ask("GET", path).bearer_auth(format!("fake-token-{who}"));
+    assert_eq!(answer(as_who("/v1/events?pool=default", "batch")).await.0, 403);
+    assert_eq!(answer(as_who("/v1/pools/default:watch", "batch")).await.0, 403);
+    let mut own = Sse::open(as_who("/v1/events", "default")).await;
+    let mut others = Sse::open(as_who("/v1/events", "batch")).await;
+    meet_a_limit(&it.broker, Some("fake-token-default")).await;
+    assert_eq!(own.message().await["pool"], "default");
+    it.broker.process().signal("TERM").unwrap();
+    assert_eq!(others.next().await.unwrap()["event"], "error", "nothing happened in the pool batch");
 }
 
 #[tokio::test]

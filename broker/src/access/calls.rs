@@ -26,7 +26,7 @@ pub fn needs_of(path: &str) -> Option<Needs> {
         (
             "keybroker.v1.Admin",
             "ListKeys" | "GetKey" | "ListPools" | "GetPool" | "InspectPool" | "QueryUsage"
-            | "ListAuditRecords",
+            | "ListAuditRecords" | "WatchPool" | "WatchEvents",
         ) => VIEWER,
         ("keybroker.v1.Admin", "EnableKey" | "DisableKey" | "DrainKey" | "ResetCooldowns" | "AcceptLoss") => {
             OPERATOR

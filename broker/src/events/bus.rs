@@ -1,8 +1,11 @@
 //! The way of events within a broker.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use tokio::sync::broadcast::{self, error::RecvError};
@@ -11,6 +14,8 @@ use super::Event;
 
 /// How many events a slow listener may be behind before it misses the oldest.
 const CAPACITY: usize = 1024;
+/// How many of the last events are kept for those who come later.
+pub const KEPT: usize = 256;
 
 /// A bounded bus. Whoever emits never waits: a listener that is too slow loses the oldest events, which
 /// are counted.
@@ -18,6 +23,7 @@ const CAPACITY: usize = 1024;
 pub struct Events {
     sender: broadcast::Sender<Arc<Event>>,
     counts: Arc<Counts>,
+    last: Arc<Mutex<VecDeque<Arc<Event>>>>,
 }
 
 #[derive(Debug, Default)]
@@ -40,7 +46,7 @@ impl Events {
     }
 
     fn with_capacity(capacity: usize) -> Self {
-        Self { sender: broadcast::Sender::new(capacity), counts: Arc::default() }
+        Self { sender: broadcast::Sender::new(capacity), counts: Arc::default(), last: Arc::default() }
     }
 
     /// Tells everybody who listens. It neither waits nor fails.
@@ -53,13 +59,25 @@ impl Events {
             event.message()
         );
         self.counts.emitted.fetch_add(1, Relaxed);
-        // Nobody may be listening.
-        let _ = self.sender.send(Arc::new(event));
+        let event = Arc::new(event);
+        let mut last = self.last.lock().expect("no holder of this lock panics");
+        if last.len() == KEPT {
+            last.pop_front();
+        }
+        last.push_back(event.clone());
+        // Nobody may be listening. Sent under the lock, so that nobody who subscribes gets it twice or not at all.
+        let _ = self.sender.send(event);
     }
 
     /// Listens from now on.
     pub fn subscribe(&self) -> Subscriber {
         Subscriber { receiver: self.sender.subscribe(), counts: self.counts.clone() }
+    }
+
+    /// The last events, the oldest first, and whoever listens to those that follow them.
+    pub fn subscribe_after_last(&self) -> (Vec<Arc<Event>>, Subscriber) {
+        let last = self.last.lock().expect("no holder of this lock panics");
+        (last.iter().cloned().collect(), self.subscribe())
     }
 
     /// How many events were emitted.
@@ -125,6 +143,17 @@ mod tests {
         (1..=10).for_each(|at| events.emit(event(at)));
         assert_eq!(listener.next().await.unwrap().at, 7);
         assert_eq!((events.emitted(), events.missed()), (10, 6));
+    }
+
+    #[tokio::test]
+    async fn who_comes_later_gets_the_last_events_and_then_the_next() {
+        let events = Events::new();
+        (1..=KEPT as i64 + 2).for_each(|at| events.emit(event(at)));
+        let (last, mut listener) = events.subscribe_after_last();
+        events.emit(event(1000));
+        let at: Vec<i64> = last.iter().map(|event| event.at).collect();
+        assert_eq!(at, (3..=KEPT as i64 + 2).collect::<Vec<_>>());
+        assert_eq!(listener.next().await.unwrap().at, 1000);
     }
 
     #[tokio::test]

@@ -9,6 +9,6 @@ mod payload;
 mod redacted;
 
 pub use crate::catalogue::EventKind;
-pub use bus::{Events, Subscriber};
+pub use bus::{Events, KEPT, Subscriber};
 pub use event::{Event, Numbers, Subject};
 pub use redacted::{Redacted, Redactor};

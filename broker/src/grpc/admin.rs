@@ -3,19 +3,21 @@
 mod admit;
 mod convert;
 mod fields;
+mod inspect;
 mod page;
 mod request;
 mod usage;
+mod watch;
 
 use std::sync::Arc;
 
 use keybroker_proto::v1::{
-    AcceptLossRequest, AcceptLossResponse, BrokerCounters, Cooldown, CreateKeyRequest, CreatePoolRequest,
-    DeleteKeyRequest, DeletePoolRequest, DisableKeyRequest, DrainKeyRequest, EnableKeyRequest, GetKeyRequest,
+    AcceptLossRequest, AcceptLossResponse, CreateKeyRequest, CreatePoolRequest, DeleteKeyRequest,
+    DeletePoolRequest, DisableKeyRequest, DrainKeyRequest, EnableKeyRequest, Event, GetKeyRequest,
     GetPoolRequest, ImportKeysRequest, ImportKeysResponse, InspectPoolRequest, InspectPoolResponse, Key,
-    KeyStatus, LimitStatus, ListAuditRecordsRequest, ListAuditRecordsResponse, ListKeysRequest,
-    ListKeysResponse, ListPoolsRequest, ListPoolsResponse, Pool, QueryUsageRequest, QueryUsageResponse,
-    ResetCooldownsRequest, ResetCooldownsResponse, Tier as WireTier, UpdateKeyRequest, UpdatePoolRequest,
+    ListAuditRecordsRequest, ListAuditRecordsResponse, ListKeysRequest, ListKeysResponse, ListPoolsRequest,
+    ListPoolsResponse, Pool, QueryUsageRequest, QueryUsageResponse, ResetCooldownsRequest,
+    ResetCooldownsResponse, UpdateKeyRequest, UpdatePoolRequest, WatchEventsRequest, WatchPoolRequest,
     admin_server::Admin,
 };
 use tonic::{Request, Response, Status};
@@ -24,26 +26,27 @@ use self::{
     admit::{admit, admit_reader},
     page::Page,
     request::{key_name, parent, pool_name_of},
+    watch::Watchers,
 };
-use super::{check::Faults, convert::timestamp, status};
+use super::{caller_of, check::Faults, status};
 use crate::{
     broker::{Broker, pool_name},
-    catalogue::{DEFAULT_POOL, Tier, is_model_name},
+    catalogue::{DEFAULT_POOL, is_model_name},
     fleet::{Drain, Fleet, FleetError, Import},
     ledger::calendar::date_of,
-    pool::{CooldownView, KeyView, LimitView},
 };
 
 /// Manages keys and pools, and looks into the ledger.
 pub struct AdminService {
     fleet: Arc<Fleet>,
     broker: Arc<Broker>,
+    watchers: Watchers,
 }
 
 impl AdminService {
     /// The service of that fleet.
     pub fn new(fleet: Arc<Fleet>) -> Self {
-        Self { broker: fleet.broker().clone(), fleet }
+        Self { broker: fleet.broker().clone(), fleet, watchers: Watchers::default() }
     }
 }
 
@@ -276,19 +279,28 @@ impl Admin for AdminService {
         let unknown_pool = || status::unknown_pool(&name, &self.broker.pool_names());
         let pool = self.broker.pool(&name).ok_or_else(unknown_pool)?;
         let view = pool.inspect().await.map_err(|error| status::of_ledger(&error))?;
-        Ok(Response::new(InspectPoolResponse {
-            pool: pool_name(&name).to_owned(),
-            now: Some(timestamp(view.now)),
-            keys: view.keys.into_iter().map(key).collect(),
-            limits: view.limits.into_iter().map(limit).collect(),
-            cooldowns: view.cooldowns.into_iter().map(cooldown).collect(),
-            counters: Some(BrokerCounters {
-                granted: view.stats.granted,
-                refused: view.stats.refused,
-                settled: view.stats.settled,
-                waiting: view.stats.waiting,
-            }),
-        }))
+        Ok(Response::new(inspect::pool(pool_name(&name), view)))
+    }
+
+    type WatchPoolStream = watch::Stream<InspectPoolResponse>;
+
+    async fn watch_pool(
+        &self,
+        request: Request<WatchPoolRequest>,
+    ) -> Result<Response<Self::WatchPoolStream>, Status> {
+        let request = admit_reader(request)?;
+        self.watchers.pool(&self.broker, pool_name(&request.pool)).await.map(Response::new)
+    }
+
+    type WatchEventsStream = watch::Stream<Event>;
+
+    async fn watch_events(
+        &self,
+        request: Request<WatchEventsRequest>,
+    ) -> Result<Response<Self::WatchEventsStream>, Status> {
+        let caller = caller_of(&request);
+        let request = admit_reader(request)?;
+        self.watchers.events(&self.broker, caller, &request).map(Response::new)
     }
 
     async fn query_usage(
@@ -314,46 +326,5 @@ impl Admin for AdminService {
         };
         let page = asked.query.page(ledger, asked.after.as_ref(), asked.size).await;
         Ok(Response::new(asked.answer(page.map_err(|error| status::of_ledger(&error))?)))
-    }
-}
-
-fn key(view: KeyView) -> KeyStatus {
-    let tier = match view.tier {
-        Tier::Free => WireTier::Free,
-        Tier::Paid => WireTier::Paid,
-        Tier::Unknown => WireTier::Unspecified,
-    };
-    KeyStatus {
-        key_id: view.key_id,
-        project: view.project,
-        tier: tier.into(),
-        available: view.available,
-        health: i32::try_from(view.health).unwrap_or(0),
-    }
-}
-
-fn limit(view: LimitView) -> LimitStatus {
-    LimitStatus {
-        subject: view.subject,
-        project: view.project,
-        quota_model: view.quota_model,
-        limit_name: view.limit_name,
-        used: view.used,
-        limit: view.limit,
-        left: view.limit.map(|limit| (limit - view.used).max(0)),
-        configured_limit: view.configured,
-        learned_limit: view.learned,
-        next_free: view.next_free.map(timestamp),
-        exhausted_at: view.exhausted_at.map(timestamp),
-    }
-}
-
-fn cooldown(view: CooldownView) -> Cooldown {
-    Cooldown {
-        subject: view.subject,
-        reason: view.reason,
-        until: view.until.map(timestamp),
-        probing: view.probing,
-        ramp_until: view.ramp_until.map(timestamp),
     }
 }

@@ -96,6 +96,12 @@ pub(crate) fn overloaded() -> Status {
     of_acquire(&AcquireError::Overloaded { retry_after: pause(), queue_length: 0 })
 }
 
+/// A broker that tells as many as it can how things go on.
+pub(super) fn too_many_watchers() -> Status {
+    let message = "too many watch this broker already; ask another one, or look once in a while";
+    status(Code::ResourceExhausted, ErrorReason::Overloaded, message)
+}
+
 /// A broker that is shutting down.
 pub(super) fn shutting_down() -> Status {
     status(Code::Unavailable, ErrorReason::ShuttingDown, AcquireError::ShuttingDown.to_string())

@@ -16,6 +16,22 @@ pub(crate) fn answer(status: &Status) -> Response {
 
 /// The same with another status of HTTP than its code has.
 pub(super) fn answer_as(http: StatusCode, status: &Status) -> Response {
+    let mut response = (http, Json(body_as(http, status))).into_response();
+    if let Some(delay) = status.get_error_details().retry_info().and_then(|info| info.retry_delay) {
+        let seconds = delay.as_millis().div_ceil(1000);
+        if let Ok(value) = HeaderValue::from_str(&seconds.to_string()) {
+            response.headers_mut().insert(RETRY_AFTER, value);
+        }
+    }
+    response
+}
+
+/// What an answer says of a status.
+pub(super) fn body(status: &Status) -> Value {
+    body_as(http_status(status.code()), status)
+}
+
+fn body_as(http: StatusCode, status: &Status) -> Value {
     let details: Vec<Value> = status.get_error_details_vec().iter().filter_map(detail).collect();
     let mut error = json!({
         "code": http.as_u16(),
@@ -25,14 +41,7 @@ pub(super) fn answer_as(http: StatusCode, status: &Status) -> Response {
     if !details.is_empty() {
         error["details"] = Value::Array(details);
     }
-    let mut response = (http, Json(json!({ "error": error }))).into_response();
-    if let Some(delay) = status.get_error_details().retry_info().and_then(|info| info.retry_delay) {
-        let seconds = delay.as_millis().div_ceil(1000);
-        if let Ok(value) = HeaderValue::from_str(&seconds.to_string()) {
-            response.headers_mut().insert(RETRY_AFTER, value);
-        }
-    }
-    response
+    json!({ "error": error })
 }
 
 /// The details that the contract has.

@@ -6,6 +6,7 @@ pub(crate) mod errors;
 mod message;
 mod openapi;
 mod routes;
+mod stream;
 
 use std::{convert::Infallible, time::Duration};
 
@@ -20,7 +21,7 @@ use axum::{
 };
 use keybroker_proto::FILE_DESCRIPTOR_SET;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions, ServiceDescriptor};
-use tonic::{Request, Status, body::Body, client::Grpc, metadata::AsciiMetadataValue};
+use tonic::{Request, Status, Streaming, body::Body, client::Grpc, metadata::AsciiMetadataValue};
 use tower::util::BoxCloneSyncService;
 
 use self::{codec::DynamicCodec, routes::NoRoute};
@@ -89,10 +90,11 @@ impl Rest {
             return errors::answer(&Status::unimplemented("no such call is served here"));
         };
         let query = uri.query().unwrap_or_default();
-        let message = match message::read(route, captured, query, body, &call.input()) {
+        let mut message = match message::read(route, captured, query, body, &call.input()) {
             Ok(message) => message,
             Err(status) => return errors::answer(&status),
         };
+        stream::resume(&mut message, headers);
         let mut request = Request::new(message);
         request.extensions_mut().insert(peer.clone());
         for name in [AUTHORIZATION.as_str(), ACTOR] {
@@ -102,7 +104,14 @@ impl Rest {
                 request.metadata_mut().insert(name, value);
             }
         }
-        match self.call(&call, request).await {
+        let answered = match self.call(&call, request).await {
+            Ok(answered) => answered,
+            Err(status) => return errors::answer(&status),
+        };
+        if call.is_server_streaming() {
+            return stream::answer(answered);
+        }
+        match only(answered).await {
             Ok(message) => answer(&message),
             Err(status) => errors::answer(&status),
         }
@@ -112,12 +121,12 @@ impl Rest {
         &self,
         call: &prost_reflect::MethodDescriptor,
         request: Request<DynamicMessage>,
-    ) -> Result<DynamicMessage, Status> {
+    ) -> Result<Streaming<DynamicMessage>, Status> {
         let path = format!("/{}/{}", self.admin.full_name(), call.name());
         let path = path.parse().map_err(|_| Status::internal("the call has no path"))?;
         let mut client = Grpc::new(self.services.clone());
         client.ready().await.map_err(|_| Status::unavailable("the broker cannot take calls"))?;
-        let calling = client.unary(request, path, DynamicCodec(call.output()));
+        let calling = client.server_streaming(request, path, DynamicCodec(call.output()));
         let answered = tokio::time::timeout(WITHIN, calling).await;
         answered
             .map_err(|_| Status::deadline_exceeded("the call took too long"))?
@@ -152,10 +161,24 @@ impl Rest {
     }
 }
 
+/// The one message of an answer.
+async fn only(mut answered: Streaming<DynamicMessage>) -> Result<DynamicMessage, Status> {
+    let message = tokio::time::timeout(WITHIN, answered.message()).await;
+    let message = message.map_err(|_| Status::deadline_exceeded("the call took too long"))??;
+    message.ok_or_else(|| Status::internal("the call has no answer"))
+}
+
 fn answer(message: &DynamicMessage) -> Response {
-    let options = SerializeOptions::new();
-    match message.serialize_with_options(serde_json::value::Serializer, &options) {
+    match json(message) {
         Ok(value) => Json(value).into_response(),
-        Err(_) => errors::answer(&Status::internal("the answer cannot be written as JSON")),
+        Err(status) => errors::answer(&status),
     }
+}
+
+/// A message by the rules of proto3.
+fn json(message: &DynamicMessage) -> Result<serde_json::Value, Status> {
+    let options = SerializeOptions::new();
+    message
+        .serialize_with_options(serde_json::value::Serializer, &options)
+        .map_err(|_| Status::internal("the answer cannot be written as JSON"))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor, ServiceDescriptor};
+use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, ServiceDescriptor};
 use serde_json::{Map, Value, json};
 
 use super::routes::{Body, ROUTES, Route};
@@ -14,7 +14,7 @@ pub(super) fn document(admin: &ServiceDescriptor) -> Value {
     for route in &ROUTES {
         let Some(call) = admin.methods().find(|call| call.name() == route.call) else { continue };
         let (path, parameters) = path_of(route);
-        let operation = operation(route, &call.input(), &call.output(), parameters, &mut messages);
+        let operation = operation(route, &call, parameters, &mut messages);
         let methods = paths.entry(path).or_insert_with(|| json!({}));
         methods[route.method.as_str().to_ascii_lowercase()] = operation;
     }
@@ -62,11 +62,11 @@ fn path_of(route: &Route) -> (String, Vec<String>) {
 
 fn operation(
     route: &Route,
-    input: &MessageDescriptor,
-    output: &MessageDescriptor,
+    call: &MethodDescriptor,
     in_path: Vec<String>,
     messages: &mut BTreeMap<String, MessageDescriptor>,
 ) -> Value {
+    let (input, output, streams) = (&call.input(), &call.output(), call.is_server_streaming());
     let captured = route.template.split_once('{').and_then(|(_, rest)| rest.split_once('='));
     let captured = captured.map_or("", |(field, _)| field.split('.').next().unwrap_or_default());
     let in_path = in_path.into_iter().map(|name| {
@@ -82,14 +82,23 @@ fn operation(
         .filter(|field| !taken(field))
         .map(|field| json!({ "name": field.json_name(), "in": "query", "schema": schema_of(&field, messages) }))
         .collect();
+    let answer = reference(output, messages);
+    let answer = if streams {
+        json!({
+            "description": format!(
+                "Server-sent events: the data of each is one {}; an event of the type error is the last",
+                output.name()
+            ),
+            "content": { "text/event-stream": { "schema": { "type": "string" } } },
+        })
+    } else {
+        json!({ "description": "Done", "content": { "application/json": { "schema": answer } } })
+    };
     let mut operation = json!({
         "operationId": route.call,
         "parameters": in_path.chain(in_query).collect::<Vec<_>>(),
         "responses": {
-            "200": {
-                "description": "Done",
-                "content": { "application/json": { "schema": reference(output, messages) } },
-            },
+            "200": answer,
             "default": {
                 "description": "What is wrong",
                 "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Error" } } },

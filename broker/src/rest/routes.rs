@@ -28,7 +28,7 @@ const fn route(method: Method, template: &'static str, call: &'static str, body:
 }
 
 /// All of them.
-pub(super) static ROUTES: [Route; 20] = [
+pub(super) static ROUTES: [Route; 22] = [
     route(Method::GET, "/v1/{parent=pools/*}/keys", "ListKeys", Body::None),
     route(Method::POST, "/v1/{parent=pools/*}/keys", "CreateKey", Body::Field("key")),
     route(Method::POST, "/v1/{parent=pools/*}/keys:import", "ImportKeys", Body::Whole),
@@ -48,6 +48,8 @@ pub(super) static ROUTES: [Route; 20] = [
     route(Method::POST, "/v1/{name=pools/*}:acceptLoss", "AcceptLoss", Body::Whole),
     route(Method::GET, "/v1/pools/{pool=*}:inspect", "InspectPool", Body::None),
     route(Method::GET, "/v1/{parent=pools/*}/usage", "QueryUsage", Body::None),
+    route(Method::GET, "/v1/pools/{pool=*}:watch", "WatchPool", Body::None),
+    route(Method::GET, "/v1/events", "WatchEvents", Body::None),
     route(Method::GET, "/v1/auditRecords", "ListAuditRecords", Body::None),
 ];
 

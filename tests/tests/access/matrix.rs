@@ -9,7 +9,7 @@ use tonic_prost::ProstCodec;
 use super::{Setting, identity, of, reason};
 
 /// Which roles may make a call: worker, viewer, operator, admin. Written anew, not read from the broker.
-const MATRIX: [(&str, [bool; 4]); 22] = [
+const MATRIX: [(&str, [bool; 4]); 24] = [
     ("KeyBroker/Acquire", [true, false, false, false]),
     ("KeyBroker/Report", [true, false, false, false]),
     ("KeyBroker/Renew", [true, false, false, false]),
@@ -32,6 +32,8 @@ const MATRIX: [(&str, [bool; 4]); 22] = [
     ("Admin/AcceptLoss", [false, false, true, true]),
     ("Admin/InspectPool", [false, true, true, true]),
     ("Admin/QueryUsage", [false, true, true, true]),
+    ("Admin/WatchPool", [false, true, true, true]),
+    ("Admin/WatchEvents", [false, true, true, true]),
 ];
 
 const ROLES: [&str; 4] = ["worker", "viewer", "operator", "admin"];
@@ -41,7 +43,8 @@ async fn call(channel: Channel, path: &str, request: Request<()>) -> (Code, Stri
     let mut client = Grpc::new(channel);
     client.ready().await.unwrap();
     let path = format!("/keybroker.v1.{path}").parse().unwrap();
-    match client.unary(request, path, ProstCodec::<(), ()>::default()).await {
+    // Some calls answer more than once; an error is the whole of an answer.
+    match client.server_streaming(request, path, ProstCodec::<(), ()>::default()).await {
         Ok(_) => (Code::Ok, String::new()),
         Err(status) => (status.code(), reason(&status)),
     }

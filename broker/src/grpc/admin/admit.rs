@@ -4,7 +4,7 @@ use keybroker_proto::v1::{
     AcceptLossRequest, CreateKeyRequest, CreatePoolRequest, DeleteKeyRequest, DeletePoolRequest,
     DisableKeyRequest, DrainKeyRequest, EnableKeyRequest, GetKeyRequest, GetPoolRequest, ImportKeysRequest,
     InspectPoolRequest, ListAuditRecordsRequest, ListKeysRequest, ListPoolsRequest, QueryUsageRequest,
-    ResetCooldownsRequest, UpdateKeyRequest, UpdatePoolRequest,
+    ResetCooldownsRequest, UpdateKeyRequest, UpdatePoolRequest, WatchEventsRequest, WatchPoolRequest,
 };
 use tonic::{Request, Status};
 
@@ -20,8 +20,8 @@ pub(super) enum Pools<'a> {
     One(&'a str),
     /// All of them.
     All,
-    /// None that can be read: the request will be found wrong.
-    Unreadable,
+    /// None that could be judged here: the request will be found wrong, or what it gets is judged one by one.
+    Unnamed,
 }
 
 /// A request that says which pools it is about.
@@ -44,7 +44,7 @@ pub(super) fn admit_reader<T: AboutPools>(request: Request<T>) -> Result<T, Stat
     let allowed = match request.pools() {
         Pools::One(pool) => caller.may_use_pool(pool),
         Pools::All => caller.may_use_all_pools(),
-        Pools::Unreadable => Ok(()),
+        Pools::Unnamed => Ok(()),
     };
     allowed.map_err(|why| status::denied(&why))?;
     Ok(request)
@@ -54,7 +54,7 @@ pub(super) fn admit_reader<T: AboutPools>(request: Request<T>) -> Result<T, Stat
 fn in_name(name: &str) -> Pools<'_> {
     match name.strip_prefix("pools/").and_then(|rest| rest.split('/').next()) {
         Some("-") => Pools::All,
-        Some("") | None => Pools::Unreadable,
+        Some("") | None => Pools::Unnamed,
         Some(pool) => Pools::One(pool),
     }
 }
@@ -90,4 +90,7 @@ about_pools! {
     AcceptLossRequest: |it| in_name(&it.name);
     InspectPoolRequest: |it| Pools::One(pool_name(&it.pool));
     QueryUsageRequest: |it| in_name(&it.parent);
+    WatchPoolRequest: |it| Pools::One(pool_name(&it.pool));
+    // Those of all pools are told as far as the caller may use the pools.
+    WatchEventsRequest: |it| if it.pool.is_empty() { Pools::Unnamed } else { Pools::One(&it.pool) };
 }
