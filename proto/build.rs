@@ -12,7 +12,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .bytes(".keybroker.v1.HttpError.body")
         // Their texts are secrets; lib.rs prints the rest of them.
-        .skip_debug([".keybroker.v1.Key", ".keybroker.v1.ImportKeysRequest"])
+        .skip_debug([
+            ".keybroker.v1.Key",
+            ".keybroker.v1.ImportKeysRequest",
+            ".keybroker.v1.RotateKeyRequest",
+        ])
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -145,6 +145,11 @@ impl Broker {
         self.state().catalogue.quota_model(model).to_owned()
     }
 
+    /// The catalogue in place.
+    pub fn catalogue(&self) -> Arc<Catalogue> {
+        self.state().catalogue.clone()
+    }
+
     /// What happens.
     pub fn events(&self) -> &Events {
         &self.surroundings.events

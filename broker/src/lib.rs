@@ -3,6 +3,7 @@
 pub mod access;
 pub mod broker;
 pub mod catalogue;
+mod child;
 pub mod claims;
 pub mod cli;
 pub mod config;
@@ -24,6 +25,7 @@ pub mod registry;
 pub mod reload;
 pub mod rest;
 pub mod secret;
+pub mod secret_sources;
 pub mod serve;
 pub mod server;
 pub mod usage;

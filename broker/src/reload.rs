@@ -2,17 +2,25 @@
 //! read from changes. A bad new one is named in the log, and the old one stays.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::spawn_blocking,
+    time::Instant,
+};
 
 use crate::{
     access::Access,
-    config::{self, Sources},
+    broker::Broker,
+    config::{self, ConfigError, FailedSource, Loaded, Sources},
+    events::{Event, EventKind, Redactor, Subject},
     fleet::Fleet,
+    secret_sources::LastValues,
 };
 
 /// How often the files are looked at.
@@ -21,16 +29,24 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How files stood: when they were last written, and how long they were.
 pub type Stamps = Vec<Option<(SystemTime, u64)>>;
 
-/// Watches until it is dropped. `seen` is how the files stood right after they were read: what
-/// changed since then, while the broker started, is news.
-pub async fn watch(
-    fleet: Arc<Fleet>,
-    access: Access,
-    config: Option<PathBuf>,
-    files: Vec<PathBuf>,
-    seen: Stamps,
-) {
-    let (mut files, mut seen) = (files, seen);
+/// What is read again, and how it stood when it was read last.
+pub struct Watched {
+    /// The configuration file, if the command line named it.
+    pub config: Option<PathBuf>,
+    /// All files that were read.
+    pub files: Vec<PathBuf>,
+    /// How they stood right after that: what changed since then, while the broker started, is news.
+    pub seen: Stamps,
+    /// How often to read again in any case, because of secrets that lie where no change is seen.
+    pub refresh_every: Option<Duration>,
+    /// What secrets were when they could last be had.
+    pub last: Arc<LastValues>,
+}
+
+/// Watches until it is dropped.
+pub async fn watch(fleet: Arc<Fleet>, access: Access, watched: Watched) {
+    let Watched { config, mut files, mut seen, mut refresh_every, last } = watched;
+    let mut failing = BTreeMap::new();
     let Ok(mut hangup) = signal(SignalKind::hangup()) else {
         tracing::warn!(
             "SIGHUP cannot be listened for; the configuration is reloaded on changes of its files alone"
@@ -38,17 +54,28 @@ pub async fn watch(
         return;
     };
     let mut look = tokio::time::interval(LOOK_EVERY);
+    let mut read_at = Instant::now();
     loop {
         let asked = tokio::select! {
             _ = hangup.recv() => true,
             _ = look.tick() => false,
         };
         let now = stamps(&files);
-        if !asked && now == seen {
+        let changed = now != seen;
+        if !asked && !changed && refresh_every.is_none_or(|every| read_at.elapsed() < every) {
             continue;
         }
         seen = now;
-        if let Some(read) = reload(&fleet, &access, config.clone()).await {
+        // Secrets may be fetched from elsewhere, which takes its time.
+        let (config, values) = (config.clone(), last.clone());
+        let loading = spawn_blocking(move || config::load(&Sources::of_process(config).keeping(&values)));
+        let Ok(loaded) = loading.await else { continue };
+        read_at = Instant::now();
+        if let Ok(loaded) = &loaded {
+            refresh_every = loaded.refresh_every;
+            tell_of_sources(fleet.broker(), &loaded.failed_sources, &mut failing);
+        }
+        if let Some(read) = put_in_place(&fleet, &access, loaded, asked || changed).await {
             // The same files keep the stamps from before they were read.
             if read != files {
                 files = read;
@@ -58,24 +85,60 @@ pub async fn watch(
     }
 }
 
-async fn reload(fleet: &Fleet, access: &Access, config: Option<PathBuf>) -> Option<Vec<PathBuf>> {
-    let loaded = match config::load(&Sources::of_process(config)) {
+/// Tells of sources of secrets that fail, and of those that do so no more; once each.
+fn tell_of_sources(broker: &Broker, failed: &[FailedSource], failing: &mut BTreeMap<String, String>) {
+    let keys = broker.catalogue();
+    let redactor = Redactor::new(keys.keys().map(|(_, key)| key.secret.clone()));
+    let tell = |kind, place: &str, why: &str| {
+        let subject = Subject { name: redactor.text(place), ..Subject::default() };
+        let at = jiff::Timestamp::now().as_millisecond();
+        broker.events().emit(Event { reason: redactor.text(why), ..Event::new(kind, at, subject) });
+    };
+    for FailedSource { place, why, .. } in failed {
+        if failing.insert(place.clone(), why.clone()).is_none() {
+            tell(EventKind::SecretSourceFailed, place, why);
+        }
+    }
+    failing.retain(|place, _| {
+        let fails = failed.iter().any(|failed| failed.place == *place);
+        if !fails {
+            tell(EventKind::SecretSourceRecovered, place, "");
+        }
+        fails
+    });
+}
+
+/// Puts what was read in place. What nobody asked for and changes nothing is not worth a line.
+async fn put_in_place(
+    fleet: &Fleet,
+    access: &Access,
+    loaded: Result<Loaded, ConfigError>,
+    worth_a_line: bool,
+) -> Option<Vec<PathBuf>> {
+    let loaded = match loaded {
         Ok(loaded) => loaded,
         Err(error) => {
             tracing::error!("the new configuration is not used, the old one stays:\n{error}");
             return None;
         }
     };
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
+    let stands = fleet.stands(&loaded.catalogue);
+    if worth_a_line || !stands {
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
     }
     if let Err(why) = access.may_become(&loaded.access) {
         tracing::error!("the new configuration is not used, the old one stays: {why}");
         return None;
     }
-    if fleet.stands(&loaded.catalogue) {
+    if stands {
         access.replace(loaded.access);
-        tracing::info!("the configuration was read again; certificates, tokens and identities are in place");
+        if worth_a_line {
+            tracing::info!(
+                "the configuration was read again; certificates, tokens and identities are in place"
+            );
+        }
         return Some(loaded.files);
     }
     let summary = config::summary(&loaded);

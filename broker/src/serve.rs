@@ -25,7 +25,8 @@ use crate::{
     metrics::Export,
     redis_servers::{BadRedisUrl, Servers, Target, TlsFiles},
     registry::{Registry, RegistryError, embedded::EmbeddedRegistry, redis::RedisRegistry, seal::MasterKeys},
-    reload,
+    reload::{self, Watched},
+    secret_sources::LastValues,
     server::{self, Limits, Listeners, descriptors},
 };
 
@@ -66,12 +67,14 @@ impl Failure {
 
 fn try_serve(args: &ServeArgs, alter: fn(RedisLedger) -> RedisLedger) -> Result<(), Failure> {
     start_logging(args)?;
-    let loaded = config::load(&Sources::of_process(args.config.config.clone())).map_err(Failure::usage)?;
+    let last = Arc::new(LastValues::default());
+    let sources = Sources::of_process(args.config.config.clone());
+    let loaded = config::load(&sources.keeping(&last)).map_err(Failure::usage)?;
     let master_keys = MasterKeys::read(Sources::of_process(None).env).map_err(Failure::usage)?;
     let seen = reload::stamps(&loaded.files);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::failed)?;
-    let outcome = runtime.block_on(run(args, alter, loaded, master_keys, seen));
+    let outcome = runtime.block_on(run(args, alter, loaded, master_keys, (seen, last)));
     // What is still waiting for Redis would hold the process up.
     runtime.shutdown_timeout(Duration::from_millis(100));
     outcome
@@ -82,7 +85,7 @@ async fn run(
     alter: fn(RedisLedger) -> RedisLedger,
     loaded: Loaded,
     master_keys: Option<MasterKeys>,
-    seen: reload::Stamps,
+    (seen, last): (reload::Stamps, Arc<LastValues>),
 ) -> Result<(), Failure> {
     let limits =
         Limits { max_connections: args.max_connections, max_connection_age: args.max_connection_age };
@@ -113,9 +116,13 @@ async fn run(
     let reloading = tokio::spawn(reload::watch(
         fleet.clone(),
         access.clone(),
-        args.config.config.clone(),
-        loaded.files,
-        seen,
+        Watched {
+            config: args.config.config.clone(),
+            files: loaded.files,
+            seen,
+            refresh_every: loaded.refresh_every,
+            last,
+        },
     ));
     let following = tokio::spawn(fleet.clone().watch());
     tracing::info!(%grpc, %http, "serving");

@@ -67,7 +67,7 @@ fn an_unknown_field_with_no_near_name_lists_the_known_ones() {
     let fault = Given::file("colour = 1").fault();
     assert_eq!(
         fault,
-        "keys.toml:1: colour: unknown field; known here: pools, projects, billing_accounts, model_aliases, prices, plans, consumers, default_plan, hooks, probing, identities, tls, jwt"
+        "keys.toml:1: colour: unknown field; known here: pools, projects, billing_accounts, model_aliases, prices, plans, consumers, default_plan, hooks, probing, identities, tls, jwt, secrets, vault"
     );
 }
 

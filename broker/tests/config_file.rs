@@ -329,6 +329,8 @@ fn the_reference_names_every_field_that_can_be_written() {
         "[[identities]]\n",
         "[tls]\n",
         "[jwt]\n",
+        "[secrets]\n",
+        "[vault]\n",
     ] {
         for field in fields(&format!("{section}colour = 1\n")) {
             // Limits are told as rows and columns.

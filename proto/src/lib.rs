@@ -44,6 +44,16 @@ impl std::fmt::Debug for v1::ImportKeysRequest {
     }
 }
 
+impl std::fmt::Debug for v1::RotateKeyRequest {
+    /// All but the key's text.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RotateKeyRequest")
+            .field("name", &self.name)
+            .field("etag", &self.etag)
+            .finish_non_exhaustive()
+    }
+}
+
 /// The encoded `FileDescriptorSet` of the contract, for gRPC reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 

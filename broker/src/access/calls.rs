@@ -33,8 +33,8 @@ pub fn needs_of(path: &str) -> Option<Needs> {
         }
         (
             "keybroker.v1.Admin",
-            "CreateKey" | "UpdateKey" | "DeleteKey" | "ImportKeys" | "CreatePool" | "UpdatePool"
-            | "DeletePool",
+            "CreateKey" | "UpdateKey" | "RotateKey" | "DeleteKey" | "ImportKeys" | "CreatePool"
+            | "UpdatePool" | "DeletePool",
         ) => ADMIN,
         ("grpc.health.v1.Health", _) => Needs::Nothing,
         ("grpc.reflection.v1.ServerReflection", _) => Needs::Identity,

@@ -27,11 +27,19 @@ pub enum EventKind {
     OutsideUsageSuspected,
     /// The ledger does not answer, so nothing is leased.
     LedgerUnavailable,
+    /// Another text took the place of a key's.
+    KeyRotated,
+    /// No lease of a text is out any more that another took the place of.
+    KeyRotationDone,
+    /// A source of secrets fails; what it gave before stands.
+    SecretSourceFailed,
+    /// It gives something again.
+    SecretSourceRecovered,
 }
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 13] = [
         Self::KeyDisabled,
         Self::KeyRecovered,
         Self::CooldownBegun,
@@ -41,6 +49,10 @@ impl EventKind {
         Self::LimitLearned,
         Self::OutsideUsageSuspected,
         Self::LedgerUnavailable,
+        Self::KeyRotated,
+        Self::KeyRotationDone,
+        Self::SecretSourceFailed,
+        Self::SecretSourceRecovered,
     ];
 
     /// Its name in configuration and in what is sent.
@@ -55,6 +67,10 @@ impl EventKind {
             Self::LimitLearned => "limit_learned",
             Self::OutsideUsageSuspected => "outside_usage_suspected",
             Self::LedgerUnavailable => "ledger_unavailable",
+            Self::KeyRotated => "key_rotated",
+            Self::KeyRotationDone => "key_rotation_done",
+            Self::SecretSourceFailed => "secret_source_failed",
+            Self::SecretSourceRecovered => "secret_source_recovered",
         }
     }
 

@@ -14,6 +14,7 @@ use super::limits::{PoolRule, read_model_rules, read_pool_rules, read_tier, read
 use super::models::{Models, read_prices};
 use super::probing;
 use super::section::{Document, ID_RULE, Section, is_id};
+use super::sources::{self, WrittenSources};
 use crate::catalogue::{
     BillingAccount, DEFAULT_LEASE_TTL, DEFAULT_POOL, DEFAULT_SEND_WITHIN, LearnLimits, Limit, LimitRule,
     Pool, Price, Probing, Strategy, Tier,
@@ -32,6 +33,7 @@ pub(super) struct Written {
     pub(super) hooks: Vec<WrittenHook>,
     pub(super) access: WrittenAccess,
     pub(super) probing: Probing,
+    pub(super) sources: WrittenSources,
 }
 
 /// One of `[[pools]]`. Every `place` here is where it stands in the file.
@@ -83,7 +85,7 @@ pub(super) struct WrittenKey {
 }
 
 /// What the file may say at its top.
-const ROOT: [&str; 13] = [
+const ROOT: [&str; 15] = [
     "pools",
     "projects",
     "billing_accounts",
@@ -97,6 +99,8 @@ const ROOT: [&str; 13] = [
     "identities",
     "tls",
     "jwt",
+    "secrets",
+    "vault",
 ];
 
 /// Reads a file's text. A text that is not TOML is one fault, since nothing after it is certain.
@@ -117,6 +121,7 @@ pub(super) fn read(
     };
     let root = Section::root(document, &table);
     root.only(&ROOT, found);
+    let sources = sources::read(&root, lookup, found);
     let mut models = Models::read(&root, found);
     let prices = read_prices(&root, &models, found);
     let pools = root.sections("pools", found);
@@ -133,6 +138,7 @@ pub(super) fn read(
         hooks: hooks::read(&root, lookup, found),
         access: identities::read(&root, lookup, found),
         probing: probing::read(&root, found),
+        sources,
         ..Written::default()
     };
     models.check_prices(&prices, found);

@@ -1,5 +1,6 @@
 //! Where a key's text comes from and whether it can be one.
 
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use secrecy::zeroize::Zeroizing;
 use super::fault::{Findings, SHORTEST_KEY};
 use super::{Env, section::Section};
 use crate::secret::Secret;
+use crate::secret_sources::{Fetched, LastValues, Reference};
 
 /// The most characters a key may have.
 const LONGEST_KEY: usize = 512;
@@ -81,24 +83,79 @@ pub(super) struct Lookup<'a> {
     pub(super) variables: Vec<String>,
     /// Files that were read, for whoever watches for changes.
     pub(super) files: Vec<PathBuf>,
+    /// What was fetched from elsewhere, or why it was not.
+    pub(super) fetched: Fetched,
+    /// What has to be fetched from elsewhere: gathered by a first reading, of which nothing else is used.
+    pub(super) to_fetch: HashMap<String, Reference>,
+    /// Where all of Vault's paths begin, if that is configured.
+    pub(super) vault_mount: Option<String>,
+    /// What texts were when they could last be had.
+    pub(super) last: Option<&'a LastValues>,
+    /// Every reference that was met.
+    pub(super) met: HashSet<String>,
+    /// The references of which the last value stands.
+    pub(super) failed: Vec<FailedSource>,
 }
 
-impl Lookup<'_> {
+/// A source that gave nothing that can be used: what it gave before stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedSource {
+    /// Where it is referred to.
+    pub place: String,
+    /// What kind of source it is, such as `vault`.
+    pub kind: &'static str,
+    /// Why, in words that hold nothing of the secret.
+    pub why: String,
+}
+
+/// Why a text cannot be had or used.
+struct Unusable {
+    problem: String,
+    fix: String,
+}
+
+impl Unusable {
+    fn new(problem: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { problem: problem.into(), fix: fix.into() }
+    }
+}
+
+/// What a text refers to, by how it begins; nothing if it stands for itself.
+fn kind_of(written: &str) -> Option<&'static str> {
+    ["env", "file", "command", "vault"]
+        .into_iter()
+        .find(|kind| written.strip_prefix(kind).is_some_and(|rest| rest.starts_with(':')))
+}
+
+impl<'a> Lookup<'a> {
+    pub(super) fn new(env: Env<'a>, folder: PathBuf, last: Option<&'a LastValues>) -> Self {
+        Self {
+            env,
+            folder,
+            last,
+            variables: Vec::new(),
+            files: Vec::new(),
+            fetched: Fetched::new(),
+            to_fetch: HashMap::new(),
+            vault_mount: None,
+            met: HashSet::new(),
+            failed: Vec::new(),
+        }
+    }
+
     /// The key that `secret` of a section stands for.
     pub(super) fn secret(&mut self, section: &Section<'_>, found: &mut Findings) -> Option<Secret> {
         let written = section.required_text("secret", found)?;
         let place = section.place_of("secret");
-        let text = self.text(written, "key", &place, found)?;
-        let text = text.trim();
-        for word in words(text) {
-            found.keep_secret(word);
-        }
-        if let Some(problem) = malformed(text) {
-            let fix = "give the key's text as Google shows it, or \"env:NAME\" or \"file:/path\"";
-            found.fault(place, format!("the key {problem}"), fix);
-            return None;
-        }
-        Some(Secret::from(text))
+        let sound = |text: &str| match malformed(text.trim()) {
+            None => Ok(()),
+            Some(problem) => Err(Unusable::new(
+                format!("the key {problem}"),
+                "give the key's text as Google shows it, or \"env:NAME\", \"file:/path\", \"command:program\" or \"vault:mount/path#field\"",
+            )),
+        };
+        let text = self.checked_text(written, "key", &place, sound, found)?;
+        Some(Secret::from(text.trim()))
     }
 
     /// The text that stands in a field or that the field says where to find, never to be printed.
@@ -110,15 +167,79 @@ impl Lookup<'_> {
         place: &str,
         found: &mut Findings,
     ) -> Option<Zeroizing<String>> {
-        let text = if let Some(name) = written.strip_prefix("env:") {
-            self.variable(name.trim(), noun, place, found)?
-        } else if let Some(path) = written.strip_prefix("file:") {
-            self.first_line(path.trim(), noun, place, found)?
-        } else {
-            Zeroizing::new(written.to_owned())
-        };
-        found.keep_secret(text.trim());
-        Some(text)
+        self.checked_text(written, noun, place, |_| Ok(()), found)
+    }
+
+    /// The same of a text that has to pass a test. Where it cannot be had, or does not pass, what it was before stands.
+    fn checked_text(
+        &mut self,
+        written: &str,
+        noun: &str,
+        place: &str,
+        sound: impl Fn(&str) -> Result<(), Unusable>,
+        found: &mut Findings,
+    ) -> Option<Zeroizing<String>> {
+        let kind = kind_of(written);
+        if kind.is_some() {
+            self.met.insert(written.to_owned());
+        }
+        let read = self.read(written, noun, found);
+        if let Ok(text) = &read {
+            found.keep_secret(text.trim());
+            words(text).for_each(|word| found.keep_secret(word));
+        }
+        let checked = read.and_then(|text| sound(&text).map(|()| text));
+        match (checked, kind, self.last) {
+            (Ok(text), Some(_), Some(last)) => {
+                last.put(written, &text);
+                Some(text)
+            }
+            (Ok(text), ..) => Some(text),
+            (Err(unusable), Some(kind), Some(last)) if last.get(written).is_some() => {
+                let (place, why) = (place.to_owned(), unusable.problem);
+                self.failed.push(FailedSource { place, kind, why });
+                let text = last.get(written)?;
+                found.keep_secret(text.expose());
+                Some(Zeroizing::new(text.expose().to_owned()))
+            }
+            (Err(unusable), ..) => {
+                found.fault(place, unusable.problem, unusable.fix);
+                None
+            }
+        }
+    }
+
+    fn read(
+        &mut self,
+        written: &str,
+        noun: &str,
+        found: &mut Findings,
+    ) -> Result<Zeroizing<String>, Unusable> {
+        if let Some(name) = written.strip_prefix("env:") {
+            return self.variable(name.trim(), noun, found);
+        }
+        if let Some(path) = written.strip_prefix("file:") {
+            return self.first_line(path.trim(), noun, found);
+        }
+        match Reference::parse(written, self.vault_mount.as_deref()) {
+            None => Ok(Zeroizing::new(written.to_owned())),
+            Some(Err(bad)) => Err(Unusable::new(bad.problem, bad.fix)),
+            Some(Ok(reference)) => match self.fetched.get(written) {
+                Some(Ok(secret)) => Ok(Zeroizing::new(secret.expose().to_owned())),
+                Some(Err(why)) => {
+                    let fix = if reference.is_of_vault() {
+                        "see [vault], and what lies at that path"
+                    } else {
+                        "name a command that prints it and ends with exit code 0"
+                    };
+                    Err(Unusable::new(format!("the {noun} {why}"), fix))
+                }
+                None => {
+                    self.to_fetch.insert(written.to_owned(), reference);
+                    Err(Unusable::new("is not fetched yet", "try again"))
+                }
+            },
+        }
     }
 
     /// The text of the file that a field of a section must name, which is watched for changes from now on.
@@ -147,9 +268,8 @@ impl Lookup<'_> {
         &mut self,
         name: &str,
         noun: &str,
-        place: &str,
         found: &mut Findings,
-    ) -> Option<Zeroizing<String>> {
+    ) -> Result<Zeroizing<String>, Unusable> {
         // A name that does not look like one may be a key that was put here by mistake.
         let named = name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
             && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
@@ -157,53 +277,41 @@ impl Lookup<'_> {
             found.keep_secret(name);
         }
         let shown = if named { format!("the variable {name}") } else { "the variable it names".to_owned() };
-        match (self.env)(name).map(Zeroizing::new).filter(|value| !value.trim().is_empty()) {
-            Some(value) => {
-                self.variables.push(name.to_owned());
-                Some(value)
-            }
-            None => {
-                found.fault(
-                    place,
-                    format!("{shown} is not set or empty"),
-                    format!("set it to the {noun}'s text"),
-                );
-                None
-            }
-        }
+        let value = (self.env)(name).map(Zeroizing::new).filter(|value| !value.trim().is_empty());
+        let value = value.ok_or_else(|| {
+            Unusable::new(format!("{shown} is not set or empty"), format!("set it to the {noun}'s text"))
+        })?;
+        self.variables.push(name.to_owned());
+        Ok(value)
     }
 
     fn first_line(
         &mut self,
         path: &str,
         noun: &str,
-        place: &str,
         found: &mut Findings,
-    ) -> Option<Zeroizing<String>> {
+    ) -> Result<Zeroizing<String>, Unusable> {
         // The same goes for a path that does not look like one.
         if !path.contains(['/', '.']) {
             found.keep_secret(path);
         }
         let path = self.folder.join(path);
-        match read_file(&path) {
-            Ok(text) => {
-                self.files.push(path);
-                let line = text.lines().next().unwrap_or_default().trim();
-                if line.is_empty() {
-                    found.fault(
-                        place,
-                        "the file it names has an empty first line",
-                        format!("put the {noun} there"),
-                    );
-                    return None;
-                }
-                Some(Zeroizing::new(line.to_owned()))
-            }
-            Err(error) => {
-                let problem = format!("the file it names cannot be read: {error}");
-                found.fault(place, problem, format!("name a readable file whose first line is the {noun}"));
-                None
-            }
+        let text = read_file(&path);
+        // Also one that cannot be read is watched: it may come back.
+        self.files.push(path);
+        let text = text.map_err(|error| {
+            Unusable::new(
+                format!("the file it names cannot be read: {error}"),
+                format!("name a readable file whose first line is the {noun}"),
+            )
+        })?;
+        let line = text.lines().next().unwrap_or_default().trim();
+        if line.is_empty() {
+            return Err(Unusable::new(
+                "the file it names has an empty first line",
+                format!("put the {noun} there"),
+            ));
         }
+        Ok(Zeroizing::new(line.to_owned()))
     }
 }

@@ -5,10 +5,12 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::access::Rules;
 use crate::catalogue::{Catalogue, DEFAULT_POOL, Pool};
 use crate::registry::seal::MASTER_KEY;
+use crate::secret_sources::{self, Fetched, LastValues};
 
 mod assemble;
 mod cleaner;
@@ -24,11 +26,13 @@ mod models;
 mod nearest;
 mod probing;
 mod section;
+mod sources;
 mod summary;
 mod values;
 mod whole;
 
 pub use fault::{ConfigError, Fault, Warning};
+pub use key_text::FailedSource;
 pub use summary::summary;
 
 // The same rules hold for what is given at run time.
@@ -55,6 +59,8 @@ pub struct Sources<'a> {
     pub file: Option<PathBuf>,
     /// The environment.
     pub env: Env<'a>,
+    /// What secrets were when they could last be had; they stand where a source fails.
+    pub last: Option<&'a LastValues>,
 }
 
 impl Sources<'static> {
@@ -64,7 +70,20 @@ impl Sources<'static> {
         Self {
             file,
             env: &|name| std::env::var_os(name).map(|value| OsStr::to_string_lossy(&value).into_owned()),
+            last: None,
         }
+    }
+}
+
+impl<'a> Sources<'a> {
+    /// A file and an environment.
+    pub fn new(file: Option<PathBuf>, env: Env<'a>) -> Self {
+        Self { file, env, last: None }
+    }
+
+    /// The same with what secrets were when they could last be had.
+    pub fn keeping(self, last: &'a LastValues) -> Self {
+        Self { last: Some(last), ..self }
     }
 }
 
@@ -79,6 +98,10 @@ pub struct Loaded {
     pub warnings: Vec<Warning>,
     /// The files that were read, the configuration file first, for whoever watches for changes.
     pub files: Vec<PathBuf>,
+    /// The sources of secrets that failed: what they gave before stands.
+    pub failed_sources: Vec<FailedSource>,
+    /// How often to read again because of secrets that lie where no change is seen; none if there are no such.
+    pub refresh_every: Option<Duration>,
 }
 
 /// Reads everything that the sources name and makes a catalogue of it.
@@ -92,7 +115,8 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
     let named = (sources.env)(FILE_VARIABLE).filter(|path| !path.trim().is_empty());
     let file = sources.file.clone().or_else(|| named.map(PathBuf::from));
     let folder = file.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
-    let mut lookup = Lookup { env: sources.env, folder, variables: Vec::new(), files: Vec::new() };
+    let mut lookup = Lookup::new(sources.env, folder, sources.last);
+    let mut refresh_every = None;
 
     let mut assembly = Assembly::default();
     if let Some(path) = &file {
@@ -100,6 +124,9 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
             Ok(text) => {
                 lookup.files.push(path.clone());
                 let document = Document::new(path.display(), &text);
+                if let Some((fetched, every)) = fetch_what_lies_elsewhere(&document, &text, &lookup) {
+                    (lookup.fetched, refresh_every) = (fetched, Some(every));
+                }
                 let written = file::read(&document, &text, &mut lookup, &mut found);
                 assembly.add_file(written, &mut found);
             }
@@ -133,7 +160,33 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
         }
     }
     let warnings = found.finish()?;
-    Ok(Loaded { catalogue: assembly.catalogue, access: assembly.access, warnings, files: lookup.files })
+    if let Some(last) = sources.last {
+        last.keep_only(&lookup.met);
+    }
+    Ok(Loaded {
+        catalogue: assembly.catalogue,
+        access: assembly.access,
+        warnings,
+        files: lookup.files,
+        failed_sources: lookup.failed,
+        refresh_every,
+    })
+}
+
+/// What the file refers to and lies in neither a variable nor a file, and how often it is to be fetched anew; nothing if
+/// there is no such. A first reading finds out what it is.
+fn fetch_what_lies_elsewhere(
+    document: &Document,
+    text: &str,
+    lookup: &Lookup<'_>,
+) -> Option<(Fetched, Duration)> {
+    let mut first = Lookup::new(lookup.env, lookup.folder.clone(), lookup.last);
+    let written = file::read(document, text, &mut first, &mut Findings::default());
+    if first.to_fetch.is_empty() {
+        return None;
+    }
+    let every = written.sources.refresh_every;
+    Some((secret_sources::fetch(first.to_fetch, &written.sources.settings), every))
 }
 
 fn report_no_keys(file: Option<&Path>, mut looked_at: Vec<String>, found: &mut Findings) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::fault::Findings;
 use super::hooks::is_http;
 use super::section::Section;
+use super::values::is_of_this_host;
 use crate::catalogue::{Probing, is_model_name};
 
 const FIRST: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(24 * 3600);
@@ -55,13 +56,7 @@ fn read_base_url(section: &Section<'_>, found: &mut Findings) -> Option<String> 
         return None;
     };
     found.keep_name(&place, text);
-    let local = match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    };
-    if url.scheme() == "http" && !local {
+    if url.scheme() == "http" && !is_of_this_host(&url) {
         found.warn(place, "is not https, so keys that are probed can be read on their way");
     }
     Some(text.trim_end_matches('/').to_owned())

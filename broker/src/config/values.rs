@@ -68,6 +68,16 @@ impl Section<'_> {
     }
 }
 
+/// Whether an address is one of this host.
+pub(super) fn is_of_this_host(url: &url::Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
 /// A fix for a name that is none of the known ones.
 pub(super) fn one_of<'a>(mistaken: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
     match nearest(mistaken, known.clone()) {

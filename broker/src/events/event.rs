@@ -101,6 +101,17 @@ impl Event {
             EventKind::OutsideUsageSuspected => format!(
                 "pool {pool}: Google refused {name} at {used} of {limit} {limit_name}; something else uses this quota"
             ),
+            EventKind::KeyRotated => {
+                format!("pool {pool}: {name} has a new text; leases of the former one may still be out")
+            }
+            EventKind::KeyRotationDone => {
+                format!("pool {pool}: no lease of the former text of {name} is out any more")
+            }
+            EventKind::SecretSourceFailed => {
+                let reason = self.reason.as_str();
+                format!("the secret at {name} cannot be had anew: {reason}; what it was before stands")
+            }
+            EventKind::SecretSourceRecovered => format!("the secret at {name} can be had again"),
             EventKind::LedgerUnavailable => {
                 format!("pool {pool}: the ledger gives no answer{reason}; nothing is leased until it does")
             }

@@ -12,13 +12,16 @@ use super::{
     keys::{delete, recorded},
     view::key_resource,
 };
-use crate::registry::{Action, Change, Changed, Edit, Entry, Mark, MarkState, Who};
+use crate::{
+    ledger::FOREVER,
+    registry::{Action, Change, Changed, Edit, Entry, Mark, MarkState, Who},
+};
 
 /// How often the fleet looks: one broker of it each time.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// For how long a key must have been draining before it can be drained: by then every broker has seen
 /// it, and none hands out leases of it.
-const SEEN_BY_ALL: Duration = Duration::from_secs(2);
+pub(super) const SEEN_BY_ALL: Duration = Duration::from_secs(2);
 /// The claim by which one broker looks.
 const CLAIM: &str = "drains";
 
@@ -42,7 +45,7 @@ impl Fleet {
         for mark in placed.draining().filter(ready) {
             // A key that is nowhere any more has no pool to look at.
             let Some(pool) = placed.pool_of(&mark.key_id) else { continue };
-            let held = self.ledger.held(&pool, &mark.key_id).await?;
+            let held = self.ledger.held(&pool, &mark.key_id, FOREVER).await?;
             if held > 0 {
                 tracing::debug!(key_id = mark.key_id, held, "still draining");
                 continue;

@@ -8,6 +8,7 @@ use super::{
     view::key_resource,
 };
 use crate::{
+    config::malformed,
     registry::{Action, Edit, Entry, EntryName, Mark, MarkState, RunTimeKey, Who},
     secret::Secret,
 };
@@ -35,7 +36,9 @@ impl Fleet {
             placed.check_pool(pool)?;
         }
         let of_pool = |key: &KeyView| pool.is_none_or(|pool| key.pool == pool);
-        Ok(placed.keys().into_iter().filter(of_pool).collect())
+        let mut keys: Vec<KeyView> = placed.keys().into_iter().filter(of_pool).collect();
+        keys.iter_mut().for_each(|key| key.former_previews = self.rotations.former(&key.id));
+        Ok(keys)
     }
 
     /// One key.
@@ -44,7 +47,7 @@ impl Fleet {
     /// If there is no such key, or the registry gives no answer.
     pub async fn key(&self, pool: &str, id: &str) -> Result<KeyView, FleetError> {
         self.refresh().await?;
-        self.placed().known_key(pool, id)
+        self.known(pool, id)
     }
 
     /// Creates a key; without an id it is given one that is made from its text's fingerprint.
@@ -82,7 +85,12 @@ impl Fleet {
             Ok(vec![create(Action::CreateKey, &key)])
         })
         .await?;
-        self.placed().known_key(pool, &id)
+        self.known(pool, &id)
+    }
+
+    fn known(&self, pool: &str, id: &str) -> Result<KeyView, FleetError> {
+        let key = self.placed().known_key(pool, id)?;
+        Ok(KeyView { former_previews: self.rotations.former(id), ..key })
     }
 
     /// A new key with its text sealed.
@@ -119,6 +127,18 @@ impl Fleet {
         fields: &KeyFields,
         who: &Who,
     ) -> Result<KeyView, FleetError> {
+        self.change_key(Action::UpdateKey, pool, id, etag, fields, who).await
+    }
+
+    async fn change_key(
+        &self,
+        action: Action,
+        pool: &str,
+        id: &str,
+        etag: &str,
+        fields: &KeyFields,
+        who: &Who,
+    ) -> Result<KeyView, FleetError> {
         let mut faults = Faults::new();
         fields.check(&mut faults);
         if fields.secret.as_ref().is_some_and(|secret| secret.expose() == id) {
@@ -145,7 +165,7 @@ impl Fleet {
             }
             add(&mut placed.assembly_without(id), &key)?;
             Ok(vec![Edit {
-                action: Action::UpdateKey,
+                action,
                 resource: key_resource(pool, id),
                 before: Some(stored.recorded()),
                 after: Some(key.recorded()),
@@ -154,7 +174,40 @@ impl Fleet {
             }])
         })
         .await?;
-        self.placed().known_key(pool, id)
+        self.known(pool, id)
+    }
+
+    /// Puts another text in the place of a key's that was created at run time: from then on the new one is leased, and
+    /// leases of the former one can still be reported.
+    ///
+    /// # Errors
+    /// If there is no such key, it is configured, the text is none or the same, or the etag is an old one.
+    pub async fn rotate_key(
+        &self,
+        pool: &str,
+        id: &str,
+        etag: &str,
+        secret: Secret,
+        who: &Who,
+    ) -> Result<KeyView, FleetError> {
+        let wrong = |text: &str| FleetError::Invalid(vec![("api_key".to_owned(), text.to_owned())]);
+        if secret.expose().is_empty() {
+            return Err(wrong("is empty; give the key's new text"));
+        }
+        if let Some(problem) = malformed(secret.expose()) {
+            return Err(wrong(&format!("{problem}; give the key's text as Google shows it")));
+        }
+        if self
+            .placed()
+            .snapshot
+            .keys
+            .get(id)
+            .is_some_and(|key| key.value.fingerprint == secret.fingerprint())
+        {
+            return Err(wrong("is the text that the key has already; give the new one"));
+        }
+        let fields = KeyFields { secret: Some(secret), ..KeyFields::default() };
+        self.change_key(Action::RotateKey, pool, id, etag, &fields, who).await
     }
 
     /// Deletes a key that was created at run time. Leases of it can still be reported.
@@ -194,7 +247,7 @@ impl Fleet {
             }])
         })
         .await?;
-        self.placed().known_key(pool, id)
+        self.known(pool, id)
     }
 
     /// Leases a key no more until it is enabled.

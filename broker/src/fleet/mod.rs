@@ -11,6 +11,7 @@ mod import;
 mod keys;
 mod merge;
 mod pools;
+mod rotation;
 mod rules;
 mod view;
 
@@ -50,6 +51,7 @@ pub struct Fleet {
     master_keys: Option<MasterKeys>,
     placed: RwLock<Arc<Placed>>,
     placing: Mutex<()>,
+    rotations: rotation::Rotations,
 }
 
 /// What is in place.
@@ -84,6 +86,7 @@ impl Fleet {
             master_keys,
             placed: RwLock::new(Arc::new(placed)),
             placing: Mutex::default(),
+            rotations: rotation::Rotations::default(),
         })
     }
 
@@ -131,7 +134,9 @@ impl Fleet {
         if merged.catalogue.digest() != self.broker.digest() {
             tracing::info!(registry = %snapshot.version, "the catalogue changed");
         }
+        let old = self.broker.catalogue();
         self.broker.change(merged.catalogue).await?;
+        self.note_rotations(&old, &self.broker.catalogue());
         let placed = Placed { configured, snapshot, left_out: merged.left_out };
         *self.placed.write().expect("no holder of this lock panics") = Arc::new(placed);
         Ok(())
@@ -141,7 +146,7 @@ impl Fleet {
         self.placed.read().expect("no holder of this lock panics").clone()
     }
 
-    /// Follows the registry, and finishes drains, until it is dropped.
+    /// Follows the registry, and finishes drains and rotations, until it is dropped.
     pub async fn watch(self: Arc<Self>) {
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -151,6 +156,10 @@ impl Fleet {
             look.tick().await;
             let looked = match self.refresh().await {
                 Ok(()) => self.finish_drains(&mut drains).await,
+                Err(error) => Err(error),
+            };
+            let looked = match looked {
+                Ok(()) => self.finish_rotations().await,
                 Err(error) => Err(error),
             };
             match &looked {

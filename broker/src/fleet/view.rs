@@ -43,6 +43,8 @@ pub struct KeyView {
     pub id: String,
     /// Its text, masked.
     pub preview: String,
+    /// Its former texts, masked, of which leases may still be out.
+    pub former_previews: Vec<String>,
     /// The project that owns it.
     pub project: String,
     /// Whether the project's requests are paid for.
@@ -149,6 +151,7 @@ impl Placed {
             pool: pool.name.clone(),
             id: key.id.clone(),
             preview: key.secret.to_string(),
+            former_previews: Vec::new(),
             project: project.id.clone(),
             tier: project.tier,
             billing_account: project.billing_account.clone(),
@@ -174,6 +177,7 @@ impl Placed {
             pool: key.pool.clone(),
             id: key.id.clone(),
             preview: key.preview.clone(),
+            former_previews: Vec::new(),
             project: key.project.clone(),
             tier: key.tier,
             billing_account: key.billing_account.clone(),

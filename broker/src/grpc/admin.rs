@@ -17,8 +17,8 @@ use keybroker_proto::v1::{
     GetPoolRequest, ImportKeysRequest, ImportKeysResponse, InspectPoolRequest, InspectPoolResponse, Key,
     ListAuditRecordsRequest, ListAuditRecordsResponse, ListKeysRequest, ListKeysResponse, ListPoolsRequest,
     ListPoolsResponse, Pool, QueryUsageRequest, QueryUsageResponse, ResetCooldownsRequest,
-    ResetCooldownsResponse, UpdateKeyRequest, UpdatePoolRequest, WatchEventsRequest, WatchPoolRequest,
-    admin_server::Admin,
+    ResetCooldownsResponse, RotateKeyRequest, UpdateKeyRequest, UpdatePoolRequest, WatchEventsRequest,
+    WatchPoolRequest, admin_server::Admin,
 };
 use tonic::{Request, Response, Status};
 
@@ -34,6 +34,7 @@ use crate::{
     catalogue::{DEFAULT_POOL, is_model_name},
     fleet::{Drain, Fleet, FleetError, Import},
     ledger::calendar::date_of,
+    secret::Secret,
 };
 
 /// Manages keys and pools, and looks into the ledger.
@@ -101,6 +102,13 @@ impl Admin for AdminService {
         let fields = fields::of_mask(key, request.update_mask.as_ref(), &mut faults);
         faults.into_result()?;
         answer(self.fleet.update_key(pool, id, &etag, &fields, &who).await, convert::key)
+    }
+
+    async fn rotate_key(&self, request: Request<RotateKeyRequest>) -> Result<Response<Key>, Status> {
+        let (who, request) = admit(request)?;
+        let (pool, id) = key_name("name", &request.name)?;
+        let secret = Secret::from(request.api_key);
+        answer(self.fleet.rotate_key(pool, id, &request.etag, secret, &who).await, convert::key)
     }
 
     async fn delete_key(&self, request: Request<DeleteKeyRequest>) -> Result<Response<()>, Status> {

@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     process::{Child, Command},
@@ -15,7 +14,10 @@ use tokio::{
 };
 
 use super::attempt::Failure;
-use crate::events::{Event, Redactor};
+use crate::{
+    child::Group,
+    events::{Event, Redactor},
+};
 
 /// What a program inherits: nothing else of the broker's environment, which may hold keys.
 const INHERITED: [&str; 7] = ["PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR"];
@@ -113,29 +115,6 @@ fn ending(status: ExitStatus) -> String {
         (Some(code), _) => format!("exit code {code}"),
         (None, Some(signal)) => format!("signal {signal}"),
         (None, None) => "an unknown status".to_owned(),
-    }
-}
-
-/// The program and what it started; killed when this is dropped, unless it ended by itself.
-struct Group(Option<Pid>);
-
-impl Group {
-    fn of(child: &Child) -> Self {
-        Self(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)))
-    }
-
-    /// The program ended: its number may soon be another's, so nothing is killed by it any more.
-    fn keep(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(group) = self.0 {
-            // It may have ended at this very moment.
-            let _ = kill_process_group(group, Signal::KILL);
-        }
     }
 }
 

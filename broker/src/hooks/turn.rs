@@ -19,6 +19,8 @@ pub(super) fn claim_name(hook: &Hook, event: &Event) -> String {
     let subject = &event.subject;
     let kept_for = match event.kind {
         EventKind::KeyDisabled | EventKind::KeyRecovered => vec![&subject.pool, &subject.key_id],
+        EventKind::KeyRotated | EventKind::KeyRotationDone => vec![&subject.pool, &subject.name],
+        EventKind::SecretSourceFailed | EventKind::SecretSourceRecovered => vec![&subject.name],
         EventKind::LimitLearned | EventKind::OutsideUsageSuspected => vec![&subject.pool, &subject.name],
         EventKind::PoolNearlyExhausted | EventKind::PoolExhausted => {
             vec![&subject.pool, &subject.quota_model]

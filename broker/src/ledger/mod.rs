@@ -46,9 +46,10 @@ pub trait Ledger: Send + Sync + 'static {
     /// What was used on the Pacific days that end then.
     fn usage<'a>(&'a self, pool: &'a str, day_ends: &'a [Millis]) -> LedgerFuture<'a, Vec<UsageRow>>;
 
-    /// How many leases of a key are neither settled nor expired, under whatever catalogue they were
-    /// granted. It looks at every lease of the pool, so it is asked for keys that are being drained alone.
-    fn held<'a>(&'a self, pool: &'a str, key_id: &'a str) -> LedgerFuture<'a, usize>;
+    /// How many leases of a key that were granted before an instant are neither settled nor expired, under whatever
+    /// catalogue they were granted. It looks at every lease of the pool, so it is asked for keys that are being drained
+    /// or rotated alone.
+    fn held<'a>(&'a self, pool: &'a str, key_id: &'a str, granted_before: Millis) -> LedgerFuture<'a, usize>;
 
     /// Whether the ledger answers, for the readiness probe.
     fn ping(&self) -> LedgerFuture<'_, ()>;

@@ -74,6 +74,17 @@ pub(super) enum KeysCommand {
         #[arg(long)]
         no_wait: bool,
     },
+    /// Put another text in the place of a key's, and wait until no lease of the former one is out
+    #[command(after_help = ROTATE_EXAMPLES)]
+    Rotate {
+        #[command(flatten)]
+        key: KeyArgs,
+        #[command(flatten)]
+        secret: SecretArgs,
+        /// Return at once; the event key_rotation_done tells when no lease of the former text is out
+        #[arg(long)]
+        no_wait: bool,
+    },
     /// Delete a key that was created at run time, at once
     Remove(KeyArgs),
 }
@@ -127,15 +138,28 @@ pub(super) struct AddArgs {
     /// The key's id [default: made from its text's fingerprint]
     #[arg(value_name = "ID", default_value = "", hide_default_value = true)]
     pub(super) id: String,
+    #[command(flatten)]
+    pub(super) secret: SecretArgs,
+    #[command(flatten)]
+    pub(super) fields: KeyFieldsArgs,
+}
+
+/// Where a key's text is read from; standard input if nothing is said.
+#[derive(Debug, Clone, Args)]
+pub(super) struct SecretArgs {
     /// Read the text from the first line of this file
     #[arg(long, value_name = "FILE", conflicts_with = "secret_env")]
     pub(super) secret_file: Option<PathBuf>,
     /// Read the text from this variable
     #[arg(long, value_name = "NAME")]
     pub(super) secret_env: Option<String>,
-    #[command(flatten)]
-    pub(super) fields: KeyFieldsArgs,
 }
+
+const ROTATE_EXAMPLES: &str = "\
+The new text is leased at once; leases of the former one can still be reported. When the command
+ends, no lease of the former text is out, and it can be deleted at Google:
+  keybroker keys rotate a1 --secret-file a1.new
+The text of a key of the configuration is changed where the configuration says it lies.";
 
 const ADD_EXAMPLES: &str = "\
 A text on the command line would be seen by everyone on the host, so it is never an argument:

@@ -1,10 +1,10 @@
 //! `keybroker keys`.
 
-use std::{collections::BTreeMap, process::ExitCode, time::Duration};
+use std::{collections::BTreeMap, io::Write, process::ExitCode, time::Duration};
 
 use keybroker_proto::v1::{
     CreateKeyRequest, DeleteKeyRequest, DisableKeyRequest, DrainKeyRequest, EnableKeyRequest, GetKeyRequest,
-    Key, KeyState, LimitRule, ListKeysRequest, Origin, Tier,
+    Key, KeyState, LimitRule, ListKeysRequest, Origin, RotateKeyRequest, Tier,
 };
 use serde_json::{Value, json};
 use tonic::Code;
@@ -21,7 +21,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 pub(super) async fn run(args: KeysArgs) -> Result<ExitCode, Failure> {
     // What is typed is read before anybody is asked.
     let text = match &args.command {
-        KeysCommand::Add(add) => Some(text::of_key(add)?),
+        KeysCommand::Add(add) => Some(text::of_key(&add.secret)?),
+        KeysCommand::Rotate { secret, .. } => Some(text::of_key(secret)?),
         _ => None,
     };
     let mut admin = Admin::connect(&args.broker).await?;
@@ -55,6 +56,16 @@ pub(super) async fn run(args: KeysArgs) -> Result<ExitCode, Failure> {
                 drained = wait_until_drained(&mut admin, drained).await?;
             }
             show(&drained, json)?;
+        }
+        KeysCommand::Rotate { key, no_wait, .. } => {
+            let api_key = text.as_deref().map(String::as_str).unwrap_or_default().to_owned();
+            let rotate = RotateKeyRequest { name: name(&key), api_key, etag: String::new() };
+            let request = admin.request(rotate);
+            let mut rotated = admin.client.rotate_key(request).await?.into_inner();
+            if !no_wait {
+                rotated = wait_until_unused(&mut admin, rotated).await?;
+            }
+            show(&rotated, json)?;
         }
         KeysCommand::Remove(key) => {
             let name = name(&key);
@@ -145,6 +156,20 @@ async fn wait_until_drained(admin: &mut Admin, mut key: Key) -> Result<Key, Fail
     Ok(key)
 }
 
+/// Looks at a key until no lease of its former texts is out.
+async fn wait_until_unused(admin: &mut Admin, mut key: Key) -> Result<Key, Failure> {
+    if !key.former_key_previews.is_empty() {
+        let former = key.former_key_previews.join(", ");
+        let _ = writeln!(std::io::stderr(), "waiting until no lease of {former} is out");
+    }
+    while !key.former_key_previews.is_empty() {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let request = admin.request(GetKeyRequest { name: key.name.clone() });
+        key = admin.client.get_key(request).await?.into_inner();
+    }
+    Ok(key)
+}
+
 fn show(key: &Key, json: bool) -> Result<(), Failure> {
     if json {
         return print::json(&as_json(key));
@@ -203,6 +228,7 @@ fn as_json(key: &Key) -> Value {
     json!({
         "name": key.name,
         "key_preview": key.key_preview,
+        "former_key_previews": key.former_key_previews,
         "project": key.project,
         "tier": tier(key),
         "billing_account": key.billing_account,

@@ -7,13 +7,13 @@ use std::{
 
 use secrecy::zeroize::Zeroizing;
 
-use super::{Failure, args::AddArgs};
+use super::{Failure, args::SecretArgs};
 
 /// The most that is read, in bytes.
 const LARGEST: u64 = 6 << 20;
 
-/// The text of the key that is to be created.
-pub(super) fn of_key(args: &AddArgs) -> Result<Zeroizing<String>, Failure> {
+/// The text of a key.
+pub(super) fn of_key(args: &SecretArgs) -> Result<Zeroizing<String>, Failure> {
     let (text, source) = match (&args.secret_env, &args.secret_file) {
         (Some(name), _) => {
             let text = std::env::var(name).map(Zeroizing::new);

@@ -40,6 +40,8 @@ pub enum Action {
     ImportKey,
     /// A key is changed.
     UpdateKey,
+    /// Another text takes the place of a key's.
+    RotateKey,
     /// A key is deleted.
     DeleteKey,
     /// A key is leased again.

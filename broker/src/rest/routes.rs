@@ -28,13 +28,14 @@ const fn route(method: Method, template: &'static str, call: &'static str, body:
 }
 
 /// All of them.
-pub(super) static ROUTES: [Route; 22] = [
+pub(super) static ROUTES: [Route; 23] = [
     route(Method::GET, "/v1/{parent=pools/*}/keys", "ListKeys", Body::None),
     route(Method::POST, "/v1/{parent=pools/*}/keys", "CreateKey", Body::Field("key")),
     route(Method::POST, "/v1/{parent=pools/*}/keys:import", "ImportKeys", Body::Whole),
     route(Method::GET, "/v1/{name=pools/*/keys/*}", "GetKey", Body::None),
     route(Method::PATCH, "/v1/{key.name=pools/*/keys/*}", "UpdateKey", Body::Field("key")),
     route(Method::DELETE, "/v1/{name=pools/*/keys/*}", "DeleteKey", Body::None),
+    route(Method::POST, "/v1/{name=pools/*/keys/*}:rotate", "RotateKey", Body::Whole),
     route(Method::POST, "/v1/{name=pools/*/keys/*}:enable", "EnableKey", Body::Whole),
     route(Method::POST, "/v1/{name=pools/*/keys/*}:disable", "DisableKey", Body::Whole),
     route(Method::POST, "/v1/{name=pools/*/keys/*}:drain", "DrainKey", Body::Whole),

@@ -62,7 +62,7 @@ impl Ledger for Recorded {
         })
     }
 
-    fn held<'a>(&'a self, _: &'a str, _: &'a str) -> LedgerFuture<'a, usize> {
+    fn held<'a>(&'a self, _: &'a str, _: &'a str, _: Millis) -> LedgerFuture<'a, usize> {
         nothing()
     }
 

@@ -56,7 +56,7 @@ impl Given {
     }
 
     pub(crate) fn load(&self) -> Result<Loaded, ConfigError> {
-        load(&Sources { file: self.file.clone(), env: &|name| self.env.get(name).cloned() })
+        load(&Sources::new(self.file.clone(), &|name| self.env.get(name).cloned()))
     }
 
     #[track_caller]

@@ -43,7 +43,7 @@ pub(super) async fn embedded(folder: &Path, catalogue: &Path) -> Result<(), Erro
 }
 
 async fn fill(ledger: Box<dyn Ledger>, catalogue: &Path) -> Result<Filled, Error> {
-    let sources = Sources { file: Some(catalogue.to_owned()), env: &|_| None };
+    let sources = Sources::new(Some(catalogue.to_owned()), &|_| None);
     let catalogue = config::load(&sources)?.catalogue;
     let pool = catalogue.pools.get(DEFAULT_POOL).ok_or("the catalogue has no default pool")?;
     let digest = catalogue.digest();

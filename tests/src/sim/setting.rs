@@ -305,7 +305,7 @@ fn projects_written(projects: &[ProjectPlan], percent: impl Fn(usize) -> u64) ->
 fn loaded(text: &str) -> (Catalogue, String) {
     let file = tempfile::NamedTempFile::new().expect("there is room for a small file");
     std::fs::write(file.path(), text).expect("the file is ours");
-    let loaded = load(&Sources { file: Some(file.path().to_owned()), env: &|_| None });
+    let loaded = load(&Sources::new(Some(file.path().to_owned()), &|_| None));
     let catalogue = loaded.unwrap_or_else(|error| panic!("{error}\n{text}")).catalogue;
     let digest = catalogue.digest();
     (catalogue, digest)

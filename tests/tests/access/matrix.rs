@@ -9,7 +9,7 @@ use tonic_prost::ProstCodec;
 use super::{Setting, identity, of, reason};
 
 /// Which roles may make a call: worker, viewer, operator, admin. Written anew, not read from the broker.
-const MATRIX: [(&str, [bool; 4]); 24] = [
+const MATRIX: [(&str, [bool; 4]); 25] = [
     ("KeyBroker/Acquire", [true, false, false, false]),
     ("KeyBroker/Report", [true, false, false, false]),
     ("KeyBroker/Renew", [true, false, false, false]),
@@ -17,6 +17,7 @@ const MATRIX: [(&str, [bool; 4]); 24] = [
     ("Admin/GetKey", [false, true, true, true]),
     ("Admin/CreateKey", [false, false, false, true]),
     ("Admin/UpdateKey", [false, false, false, true]),
+    ("Admin/RotateKey", [false, false, false, true]),
     ("Admin/DeleteKey", [false, false, false, true]),
     ("Admin/ImportKeys", [false, false, false, true]),
     ("Admin/EnableKey", [false, false, true, true]),

@@ -12,4 +12,5 @@ mod master_key;
 mod operator;
 mod pools;
 mod reset;
+mod rotation;
 mod secrets;

@@ -73,7 +73,7 @@ impl Setting {
         let folder = tempfile::tempdir().expect("there is room for a small file");
         let file = folder.path().join("keybroker.toml");
         std::fs::write(&file, include_str!("catalogue.toml")).expect("the folder is ours");
-        let loaded = load(&Sources { file: Some(file), env: &|_| None });
+        let loaded = load(&Sources::new(Some(file), &|_| None));
         let catalogue = loaded.unwrap_or_else(|error| panic!("{error}")).catalogue;
         let mut keys = Vec::new();
         for (pool, project) in catalogue.projects() {

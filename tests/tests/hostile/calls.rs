@@ -54,7 +54,7 @@ impl World {
             "default_plan = \"off\"\n[[projects]]\nid = \"alpha\"\nkeys = [ {{ id = \"a1\", secret = \"{KEY}\" }} ]\n"
         );
         std::fs::write(&file, text).unwrap();
-        let catalogue = config::load(&Sources { file: Some(file), env: &|_| None }).unwrap().catalogue;
+        let catalogue = config::load(&Sources::new(Some(file), &|_| None)).unwrap().catalogue;
         let data = folder.path().join("data");
         let ledger = Arc::new(EmbeddedLedger::open(&data, Reach::System).unwrap());
         let registry = Arc::new(EmbeddedRegistry::open(&data).unwrap());

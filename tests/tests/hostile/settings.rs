@@ -16,7 +16,7 @@ pub(crate) const KEY_FILES: Target = Target { name: "key_files", share: 70, exam
 
 /// Reads a configuration; every fault has a place and a fix, and nothing shows one of the keys.
 fn load(file: Option<PathBuf>, env: &dyn Fn(&str) -> Option<String>, keys: &[&str]) -> Result<(), String> {
-    let loaded = config::load(&Sources { file, env });
+    let loaded = config::load(&Sources::new(file, env));
     let told = match &loaded {
         Ok(loaded) => {
             let warnings = loaded.warnings.iter().map(ToString::to_string);

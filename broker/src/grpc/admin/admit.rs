@@ -4,7 +4,8 @@ use keybroker_proto::v1::{
     AcceptLossRequest, CreateKeyRequest, CreatePoolRequest, DeleteKeyRequest, DeletePoolRequest,
     DisableKeyRequest, DrainKeyRequest, EnableKeyRequest, GetKeyRequest, GetPoolRequest, ImportKeysRequest,
     InspectPoolRequest, ListAuditRecordsRequest, ListKeysRequest, ListPoolsRequest, QueryUsageRequest,
-    ResetCooldownsRequest, UpdateKeyRequest, UpdatePoolRequest, WatchEventsRequest, WatchPoolRequest,
+    ResetCooldownsRequest, RotateKeyRequest, UpdateKeyRequest, UpdatePoolRequest, WatchEventsRequest,
+    WatchPoolRequest,
 };
 use tonic::{Request, Status};
 
@@ -74,6 +75,7 @@ about_pools! {
     ListKeysRequest: |it| in_name(&it.parent);
     GetKeyRequest: |it| in_name(&it.name);
     CreateKeyRequest: |it| in_name(&it.parent);
+    RotateKeyRequest: |it| in_name(&it.name);
     UpdateKeyRequest: |it| in_name(it.key.as_ref().map_or("", |key| &key.name));
     DeleteKeyRequest: |it| in_name(&it.name);
     ImportKeysRequest: |it| in_name(&it.parent);

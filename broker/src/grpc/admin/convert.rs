@@ -28,6 +28,7 @@ pub(super) fn key(view: KeyView) -> v1::Key {
         name: view.resource(),
         api_key: String::new(),
         key_preview: view.preview,
+        former_key_previews: view.former_previews,
         project: view.project,
         tier: tier.into(),
         billing_account: view.billing_account.unwrap_or_default(),

@@ -275,10 +275,10 @@ impl Ledger for EmbeddedLedger {
         })
     }
 
-    fn held<'a>(&'a self, pool: &'a str, key_id: &'a str) -> LedgerFuture<'a, usize> {
+    fn held<'a>(&'a self, pool: &'a str, key_id: &'a str, granted_before: Millis) -> LedgerFuture<'a, usize> {
         Box::pin(async move {
             // A pool that was never opened has granted nothing.
-            let held = |pool: &PoolState| pool.kernel.held(key_id, (self.clock)());
+            let held = |pool: &PoolState| pool.kernel.held(key_id, granted_before, (self.clock)());
             self.with_state(|state| Ok(state.pools.get(pool).map_or(0, held)))
         })
     }

@@ -68,11 +68,14 @@ impl Kernel {
         self.forget.insert((until, id));
     }
 
-    /// How many leases of a candidate, of whatever shard, are neither settled nor expired.
-    pub fn held(&self, candidate: &str, clock: Millis) -> usize {
+    /// How many leases of a candidate, of whatever shard, that were granted before an instant are neither settled nor
+    /// expired.
+    pub fn held(&self, candidate: &str, granted_before: Millis, clock: Millis) -> usize {
         let now = self.now.max(clock);
         let held = |row: &&LeaseRow| match row {
-            LeaseRow::Held(held) => &*held.candidate == candidate && held.expires_at > now,
+            LeaseRow::Held(held) => {
+                &*held.candidate == candidate && held.granted_at < granted_before && held.expires_at > now
+            }
             LeaseRow::Settled { .. } => false,
         };
         self.leases.rows().filter(held).count()

@@ -375,8 +375,8 @@ impl Ledger for RedisLedger {
         Box::pin(self.shared.usage(pool, day_ends))
     }
 
-    fn held<'a>(&'a self, pool: &'a str, key_id: &'a str) -> LedgerFuture<'a, usize> {
-        Box::pin(self.shared.held(pool, key_id))
+    fn held<'a>(&'a self, pool: &'a str, key_id: &'a str, granted_before: Millis) -> LedgerFuture<'a, usize> {
+        Box::pin(self.shared.held(pool, key_id, granted_before))
     }
 
     fn ping(&self) -> LedgerFuture<'_, ()> {

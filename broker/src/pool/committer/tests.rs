@@ -74,7 +74,7 @@ impl Ledger for SlowLedger {
         Box::pin(async { Ok(Vec::new()) })
     }
 
-    fn held<'a>(&'a self, _: &'a str, _: &'a str) -> LedgerFuture<'a, usize> {
+    fn held<'a>(&'a self, _: &'a str, _: &'a str, _: Millis) -> LedgerFuture<'a, usize> {
         Box::pin(async { Ok(0) })
     }
 

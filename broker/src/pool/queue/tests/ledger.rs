@@ -88,7 +88,7 @@ impl FakeLedger {
 }
 
 impl Ledger for FakeLedger {
-    fn held<'a>(&'a self, _: &'a str, _: &'a str) -> LedgerFuture<'a, usize> {
+    fn held<'a>(&'a self, _: &'a str, _: &'a str, _: Millis) -> LedgerFuture<'a, usize> {
         Box::pin(async { Ok(0) })
     }
 
