@@ -45,13 +45,14 @@ pub(super) async fn run(command: &[String], limit: Duration) -> Result<Secret, S
         Ok(Ok(status)) => status,
     };
     group.keep();
+    // One that is not listened to any more may end badly for that.
+    if printed.len() as u64 > MOST {
+        return Err("comes from a command that printed more than 64 KiB".to_owned());
+    }
     if !status.success() {
         let how =
             status.code().map_or_else(|| "by a signal".to_owned(), |code| format!("with exit code {code}"));
         return Err(format!("comes from a command that ended {how}; run it by hand to see why"));
-    }
-    if printed.len() as u64 > MOST {
-        return Err("comes from a command that printed more than 64 KiB".to_owned());
     }
     let text =
         std::str::from_utf8(&printed).map_err(|_| "comes from a command that printed no text".to_owned())?;
