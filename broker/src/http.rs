@@ -1,4 +1,4 @@
-//! HTTP beside gRPC: probes for anybody, metrics for those who may look.
+//! HTTP beside gRPC: probes and the page for anybody, metrics and REST for those who may look.
 
 use std::sync::Arc;
 
@@ -7,6 +7,7 @@ use axum::{
     body::Bytes,
     extract::{ConnectInfo, DefaultBodyLimit, State},
     http::{HeaderMap, Method, StatusCode, Uri, header::CONTENT_TYPE},
+    middleware::map_response,
     response::{IntoResponse, Response},
     routing::{any, get},
 };
@@ -16,6 +17,7 @@ use crate::{
     broker::Broker,
     grpc::denied,
     metrics::{Export, Standing},
+    page,
     rest::{self, Rest},
     server::{LARGEST_REQUEST, Peer},
 };
@@ -35,7 +37,7 @@ pub struct Http {
 }
 
 /// `/healthz`: the process runs. `/readyz`: leases can be had. `/metrics`: Prometheus' form, for viewers.
-/// `/v1/`: the service `keybroker.v1.Admin` as JSON.
+/// `/v1/`: the service `keybroker.v1.Admin` as JSON. `/`: the page, which asks for all it shows by `/v1/`.
 pub fn router(http: Http) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
@@ -43,6 +45,8 @@ pub fn router(http: Http) -> Router {
         .route("/metrics", get(metrics))
         .route("/v1/openapi.json", get(openapi))
         .route("/v1/{*rest}", any(rest))
+        .merge(page::router())
+        .layer(map_response(page::protect))
         .layer(DefaultBodyLimit::max(LARGEST_REQUEST))
         .with_state(Arc::new(http))
 }

@@ -18,6 +18,7 @@ pub mod lease_id;
 pub mod ledger;
 pub mod metrics;
 pub mod operate;
+pub mod page;
 pub mod pool;
 pub mod prober;
 pub mod redis_servers;

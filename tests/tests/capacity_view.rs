@@ -5,13 +5,15 @@
 
 use std::time::Duration;
 
-use keybroker_proto::v1::{AcquireRequest, InspectPoolResponse, KeyStatus, LimitStatus, Tier};
+use keybroker_proto::v1::{
+    AcquireRequest, DisableKeyRequest, InspectPoolResponse, KeyStatus, LimitStatus, Tier,
+};
 use keybroker_tests::{
     fake_gemini::{bodies, quota_id::Violation},
     harness::{
         api::{Api, Details, MODEL, answered, ask, not_sent, succeeded},
         refused::{now, refused},
-        rig::{Backing, Rig},
+        rig::{Backing, Rig, eventually},
     },
     on_both_ledgers,
 };
@@ -252,6 +254,13 @@ async fn a_pool_is_shown_alike_by_all_brokers_and_after_a_restart(backing: Backi
     assert_eq!(found(&view, ALPHA, "requests per Pacific day").used, 5);
     assert_eq!(found(&view, ALPHA, "requests in flight").used, 5);
     assert_eq!(view.counters.unwrap().granted, 1, "counters are the broker's own");
+
+    let name = "pools/default/keys/b1".to_owned();
+    api.admin().disable_key(DisableKeyRequest { name, ..Default::default() }).await.unwrap();
+    let is_left_out = async || !api.inspect().await.keys.iter().any(|key| key.key_id == "b1");
+    assert!(eventually(is_left_out).await);
+    let view = api.inspect().await;
+    assert_eq!(found(&view, ALPHA, "requests in flight").used, 5, "a new catalogue was asked for as much");
 }
 
 async fn an_unknown_pool_is_named_with_those_there_are(backing: Backing) {

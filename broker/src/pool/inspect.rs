@@ -132,7 +132,9 @@ impl Pool {
 
     /// The quota models asked for since the broker started.
     pub(super) fn models_asked_for(&self) -> BTreeSet<String> {
-        self.models.read().expect("no holder of this lock panics").keys().cloned().collect()
+        let mut models = self.stats.models();
+        models.extend(self.models.read().expect("no holder of this lock panics").keys().cloned());
+        models
     }
 
     /// The accounts of all keys, for these quota models.

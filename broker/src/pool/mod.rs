@@ -392,6 +392,7 @@ impl Pool {
                 return Err(AcquireError::TooManyModels(MOST_MODELS));
             }
             models.insert(quota_model.to_owned(), self.commons(quota_model));
+            self.stats.asked_for(quota_model);
         }
         let spec = shard_spec(&self.config, shard, quota_model, tier, self.opened.generation);
         let spec = spec.ok_or_else(|| {

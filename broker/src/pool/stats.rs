@@ -1,13 +1,19 @@
 //! What a broker did for a pool since it started.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering::Relaxed},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, RwLock,
+        atomic::{AtomicI64, Ordering::Relaxed},
+    },
 };
 
-/// Counters of a pool.
+use super::MOST_MODELS;
+
+/// Counters of a pool, and the quota models that it was asked for. They outlive its catalogues.
 #[derive(Debug, Default)]
 pub struct Stats {
+    models: RwLock<BTreeSet<String>>,
     granted: AtomicI64,
     refused: AtomicI64,
     settled: AtomicI64,
@@ -28,6 +34,19 @@ pub struct StatsView {
 }
 
 impl Stats {
+    /// The pool was asked for this quota model. As many are remembered as a pool leases for at once.
+    pub(super) fn asked_for(&self, quota_model: &str) {
+        let mut models = self.models.write().expect("no holder of this lock panics");
+        if models.len() < MOST_MODELS {
+            models.insert(quota_model.to_owned());
+        }
+    }
+
+    /// The quota models asked for.
+    pub(super) fn models(&self) -> BTreeSet<String> {
+        self.models.read().expect("no holder of this lock panics").clone()
+    }
+
     pub(super) fn granted(&self) {
         self.granted.fetch_add(1, Relaxed);
     }
