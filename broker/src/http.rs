@@ -5,9 +5,9 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::Bytes,
-    extract::{ConnectInfo, DefaultBodyLimit, State},
+    extract::{ConnectInfo, DefaultBodyLimit, Request, State},
     http::{HeaderMap, Method, StatusCode, Uri, header::CONTENT_TYPE},
-    middleware::map_response,
+    middleware::{Next, from_fn, map_response},
     response::{IntoResponse, Response},
     routing::{any, get},
 };
@@ -15,6 +15,7 @@ use axum::{
 use crate::{
     access::{Access, Denied, Role},
     broker::Broker,
+    calls::{self, Call, RequestId},
     grpc::denied,
     metrics::{Export, Standing},
     page,
@@ -47,8 +48,23 @@ pub fn router(http: Http) -> Router {
         .route("/v1/{*rest}", any(rest))
         .merge(page::router())
         .layer(map_response(page::protect))
+        .layer(from_fn(identify))
         .layer(DefaultBodyLimit::max(LARGEST_REQUEST))
         .with_state(Arc::new(http))
+}
+
+/// Every request has an id, which the calls of gRPC that it becomes share.
+async fn identify(mut request: Request, next: Next) -> Response {
+    let call = Call::of_http(request.headers());
+    let id = call.id().map(RequestId::header);
+    if let Some(id) = id.clone() {
+        request.headers_mut().insert(RequestId::HEADER, id);
+    }
+    let mut answer = calls::within(Some(call), next.run(request)).await;
+    if let Some(id) = id {
+        answer.headers_mut().insert(RequestId::HEADER, id);
+    }
+    answer
 }
 
 async fn readyz(State(http): State<Arc<Http>>) -> (StatusCode, String) {

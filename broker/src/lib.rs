@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod broker;
+mod calls;
 pub mod catalogue;
 mod child;
 pub mod claims;
@@ -16,8 +17,10 @@ pub mod hooks;
 pub mod http;
 pub mod lease_id;
 pub mod ledger;
+pub mod log;
 pub mod metrics;
 pub mod operate;
+mod otlp;
 pub mod page;
 pub mod pool;
 pub mod prober;

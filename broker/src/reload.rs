@@ -20,6 +20,7 @@ use crate::{
     config::{self, ConfigError, FailedSource, Loaded, Sources},
     events::{Event, EventKind, Redactor, Subject},
     fleet::Fleet,
+    log::Levels,
     secret_sources::LastValues,
 };
 
@@ -30,22 +31,24 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub type Stamps = Vec<Option<(SystemTime, u64)>>;
 
 /// What is read again, and how it stood when it was read last.
-pub struct Watched {
+pub(crate) struct Watched {
+    /// The levels of the log.
+    pub(crate) levels: Levels,
     /// The configuration file, if the command line named it.
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// All files that were read.
-    pub files: Vec<PathBuf>,
+    pub(crate) files: Vec<PathBuf>,
     /// How they stood right after that: what changed since then, while the broker started, is news.
-    pub seen: Stamps,
+    pub(crate) seen: Stamps,
     /// How often to read again in any case, because of secrets that lie where no change is seen.
-    pub refresh_every: Option<Duration>,
+    pub(crate) refresh_every: Option<Duration>,
     /// What secrets were when they could last be had.
-    pub last: Arc<LastValues>,
+    pub(crate) last: Arc<LastValues>,
 }
 
 /// Watches until it is dropped.
-pub async fn watch(fleet: Arc<Fleet>, access: Access, watched: Watched) {
-    let Watched { config, mut files, mut seen, mut refresh_every, last } = watched;
+pub(crate) async fn watch(fleet: Arc<Fleet>, access: Access, watched: Watched) {
+    let Watched { levels, config, mut files, mut seen, mut refresh_every, last } = watched;
     let mut failing = BTreeMap::new();
     let Ok(mut hangup) = signal(SignalKind::hangup()) else {
         tracing::warn!(
@@ -75,7 +78,7 @@ pub async fn watch(fleet: Arc<Fleet>, access: Access, watched: Watched) {
             refresh_every = loaded.refresh_every;
             tell_of_sources(fleet.broker(), &loaded.failed_sources, &mut failing);
         }
-        if let Some(read) = put_in_place(&fleet, &access, loaded, asked || changed).await {
+        if let Some(read) = put_in_place(&fleet, &access, &levels, loaded, asked || changed).await {
             // The same files keep the stamps from before they were read.
             if read != files {
                 files = read;
@@ -112,6 +115,7 @@ fn tell_of_sources(broker: &Broker, failed: &[FailedSource], failing: &mut BTree
 async fn put_in_place(
     fleet: &Fleet,
     access: &Access,
+    levels: &Levels,
     loaded: Result<Loaded, ConfigError>,
     worth_a_line: bool,
 ) -> Option<Vec<PathBuf>> {
@@ -134,6 +138,7 @@ async fn put_in_place(
     }
     if stands {
         access.replace(loaded.access);
+        levels.apply(&loaded.log);
         if worth_a_line {
             tracing::info!(
                 "the configuration was read again; certificates, tokens and identities are in place"
@@ -147,6 +152,7 @@ async fn put_in_place(
         return None;
     }
     access.replace(loaded.access);
+    levels.apply(&loaded.log);
     tracing::info!("a new configuration is in place");
     summary.iter().for_each(|line| tracing::info!("{line}"));
     Some(loaded.files)

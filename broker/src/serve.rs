@@ -10,11 +10,11 @@ use std::{
 };
 
 use tokio::{net::TcpListener, signal::unix::SignalKind};
-use tracing_subscriber::EnvFilter;
 
 use crate::{
     access::{Access, Rules},
-    cli::{DataSync, LogFormat, ServeArgs},
+    calls,
+    cli::{DataSync, ServeArgs},
     config::{self, Loaded, Sources},
     fleet::Fleet,
     ledger::{
@@ -22,6 +22,7 @@ use crate::{
         embedded::{EmbeddedLedger, Reach},
         redis::RedisLedger,
     },
+    log::Levels,
     metrics::Export,
     redis_servers::{BadRedisUrl, Servers, Target, TlsFiles},
     registry::{Registry, RegistryError, embedded::EmbeddedRegistry, redis::RedisRegistry, seal::MasterKeys},
@@ -66,15 +67,18 @@ impl Failure {
 }
 
 fn try_serve(args: &ServeArgs, alter: fn(RedisLedger) -> RedisLedger) -> Result<(), Failure> {
-    start_logging(args)?;
+    let levels = Levels::start(&args.log, args.log_format).map_err(|why| {
+        Failure::usage(format!("--log or KEYBROKER_LOG is not a level or directive: {why}"))
+    })?;
     let last = Arc::new(LastValues::default());
     let sources = Sources::of_process(args.config.config.clone());
     let loaded = config::load(&sources.keeping(&last)).map_err(Failure::usage)?;
+    levels.apply(&loaded.log);
     let master_keys = MasterKeys::read(Sources::of_process(None).env).map_err(Failure::usage)?;
     let seen = reload::stamps(&loaded.files);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::failed)?;
-    let outcome = runtime.block_on(run(args, alter, loaded, master_keys, (seen, last)));
+    let outcome = runtime.block_on(run(args, alter, loaded, levels, master_keys, (seen, last)));
     // What is still waiting for Redis would hold the process up.
     runtime.shutdown_timeout(Duration::from_millis(100));
     outcome
@@ -84,6 +88,7 @@ async fn run(
     args: &ServeArgs,
     alter: fn(RedisLedger) -> RedisLedger,
     loaded: Loaded,
+    levels: Levels,
     master_keys: Option<MasterKeys>,
     (seen, last): (reload::Stamps, Arc<LastValues>),
 ) -> Result<(), Failure> {
@@ -100,6 +105,7 @@ async fn run(
         http: bind(args.http_addr, "--http-addr or KEYBROKER_HTTP_ADDR").await?,
     };
     let export = Arc::new(Export::begin().map_err(Failure::usage)?);
+    let traces = calls::Export::begin().map_err(Failure::usage)?;
     let ledger = open_ledger(args, alter).await.map_err(Failure::failed)?;
     let registry = open_registry(args).map_err(Failure::failed)?;
     for warning in &loaded.warnings {
@@ -117,6 +123,7 @@ async fn run(
         fleet.clone(),
         access.clone(),
         Watched {
+            levels,
             config: args.config.config.clone(),
             files: loaded.files,
             seen,
@@ -136,7 +143,10 @@ async fn run(
         tracing::warn!(%error, "the ledger was not told that this broker ends");
     }
     // The last is pushed by a thread of its own, over a connection that lives here.
-    let finishing = tokio::task::spawn_blocking(move || export.finish());
+    let finishing = tokio::task::spawn_blocking(move || {
+        traces.finish();
+        export.finish();
+    });
     let _ = tokio::time::timeout(LEAVE_WITHIN, finishing).await;
     tracing::info!("stopped");
     Ok(())
@@ -160,20 +170,6 @@ fn refuse_to_be_open(addr: SocketAddr, setting: &str, access: &Rules, insecure: 
     Err(Failure::usage(format!(
         "{setting} {addr} is open to other hosts: {missing}; add what is missing, listen on 127.0.0.1, or say --insecure"
     )))
-}
-
-fn start_logging(args: &ServeArgs) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&args.log).map_err(|error| {
-        Failure::usage(format!("--log or KEYBROKER_LOG is not a level or directive: {error}"))
-    })?;
-    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
-    match args.log_format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
-    }
-    Ok(())
 }
 
 async fn bind(addr: std::net::SocketAddr, setting: &str) -> Result<TcpListener, Failure> {

@@ -3,6 +3,7 @@
 mod authenticate;
 mod connections;
 pub(crate) mod descriptors;
+mod identify;
 mod intake;
 mod limits;
 mod peer;
@@ -41,6 +42,7 @@ use crate::{
 };
 use authenticate::AuthenticateLayer;
 use connections::Connections;
+use identify::IdentifyLayer;
 use intake::IntakeLayer;
 pub(crate) use limits::LARGEST_REQUEST;
 pub use limits::Limits;
@@ -104,7 +106,8 @@ pub async fn run(
     let intake = IntakeLayer::default();
     let authenticate = AuthenticateLayer::new(access.clone());
     let in_process = Routes::new(key_broker.clone()).add_service(admin.clone());
-    let in_process = BoxCloneSyncService::new(intake.layer(authenticate.layer(in_process)));
+    let in_process = intake.layer(authenticate.layer(in_process));
+    let in_process = BoxCloneSyncService::new(IdentifyLayer.layer(in_process));
     let rest = Rest::new(in_process, access.clone()).map_err(io::Error::other)?;
     let (stream_window, connection_window) = WINDOWS;
     let grpc = Server::builder()
@@ -115,6 +118,7 @@ pub async fn run(
         .initial_stream_window_size(stream_window)
         .initial_connection_window_size(connection_window)
         .max_connection_age(age)
+        .layer(IdentifyLayer)
         .layer(intake)
         .layer(authenticate)
         .add_service(key_broker)

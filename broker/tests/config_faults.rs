@@ -67,7 +67,7 @@ fn an_unknown_field_with_no_near_name_lists_the_known_ones() {
     let fault = Given::file("colour = 1").fault();
     assert_eq!(
         fault,
-        "keys.toml:1: colour: unknown field; known here: pools, projects, billing_accounts, model_aliases, prices, plans, consumers, default_plan, hooks, probing, identities, tls, jwt, secrets, vault"
+        "keys.toml:1: colour: unknown field; known here: pools, projects, billing_accounts, model_aliases, prices, plans, consumers, default_plan, hooks, probing, log, identities, tls, jwt, secrets, vault"
     );
 }
 
@@ -215,4 +215,19 @@ fn a_file_that_cannot_be_read_is_a_fault_whoever_names_it() {
     given.set("KEYBROKER_CONFIG", "/nowhere/keys.toml");
     assert!(given.fault().starts_with("/nowhere/keys.toml: cannot be read: "));
     assert!(Given::bytes(b"# fine\n\xff").fault().contains("not UTF-8 text (line 2)"));
+}
+
+#[test]
+fn levels_that_would_log_nothing_are_a_fault() {
+    let given = one_project("[log]\nlevel = \"infoo\"\nrefusals_per_second = 1001");
+    let faults = given.faults();
+    let expected = [
+        "keys.toml:5: log.refusals_per_second: is out of range; write a whole number, 0 to 1000",
+        "keys.toml:4: log.level: is not a level or directive; write error, warn, info, debug or trace",
+    ];
+    assert_eq!(faults.len(), expected.len(), "{faults:#?}");
+    for part in expected {
+        assert!(faults.iter().any(|fault| fault.starts_with(part)), "{part} in {faults:#?}");
+    }
+    assert!(one_project("[log]\nlevel = 3").fault().contains("log.level: is a number"));
 }

@@ -326,6 +326,7 @@ fn the_reference_names_every_field_that_can_be_written() {
         "[[consumers]]\n",
         "[[hooks]]\n",
         "[probing]\n",
+        "[log]\n",
         "[[identities]]\n",
         "[tls]\n",
         "[jwt]\n",
@@ -335,9 +336,7 @@ fn the_reference_names_every_field_that_can_be_written() {
         for field in fields(&format!("{section}colour = 1\n")) {
             // Limits are told as rows and columns.
             let told = match field.split_once("_per_") {
-                Some((counted, _))
-                    if counted != "input" && counted != "output" && counted != "cached_input" =>
-                {
+                Some((counted, _)) if !["input", "output", "cached_input", "refusals"].contains(&counted) => {
                     counted.to_owned()
                 }
                 _ => field,

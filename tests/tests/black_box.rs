@@ -21,6 +21,8 @@ mod embedded_ledger;
 mod hooks;
 #[path = "limits/main.rs"]
 mod limits;
+#[path = "logs.rs"]
+mod logs;
 #[path = "metrics.rs"]
 mod metrics;
 #[path = "probing.rs"]
@@ -39,6 +41,8 @@ mod secret_sources;
 mod secrets;
 #[path = "strategies.rs"]
 mod strategies;
+#[path = "traces.rs"]
+mod traces;
 #[path = "usage.rs"]
 mod usage;
 #[path = "waiting.rs"]

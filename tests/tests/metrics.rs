@@ -2,27 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "the lint exempts test functions but not their helpers")]
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::BTreeSet, fs, time::Duration};
 
 use keybroker_client::{AcquireOptions, Broker, ExposeSecret, Outcome, Usage};
 use keybroker_tests::harness::{
     broker::{BrokerOptions, BrokerProcess},
+    collector::Collector,
     process::wait_until,
 };
-use opentelemetry_proto::tonic::{
-    collector::metrics::v1::{
-        ExportMetricsServiceRequest, ExportMetricsServiceResponse,
-        metrics_service_server::{MetricsService, MetricsServiceServer},
-    },
-    metrics::v1::metric::Data,
-};
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use tempfile::TempDir;
-use tonic::{Request, Response, Status, transport::Server};
 
 const MODEL: &str = "gemini-2.5-flash";
 const KEY: &str = "fake-key-with-a-canary-in-it";
@@ -183,69 +172,64 @@ async fn what_is_not_there_is_not_ready() {
     assert!(!text.contains("gemini_keys{"), "what is not known is not shown: {text}");
 }
 
-/// A collector that keeps what it is told.
-#[derive(Clone, Default)]
-struct Collector(Arc<Mutex<Vec<ExportMetricsServiceRequest>>>);
-
-#[tonic::async_trait]
-impl MetricsService for Collector {
-    async fn export(
-        &self,
-        request: Request<ExportMetricsServiceRequest>,
-    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
-        self.0.lock().unwrap().push(request.into_inner());
-        Ok(Response::new(ExportMetricsServiceResponse::default()))
-    }
-}
-
-impl Collector {
-    /// The sum of a counter's points, the last time it was told.
-    fn counted(&self, name: &str) -> Option<i64> {
-        use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
-        let told = self.0.lock().unwrap();
-        let metrics =
-            told.last()?.resource_metrics.iter().flat_map(|of| &of.scope_metrics).flat_map(|of| &of.metrics);
-        let data = metrics.into_iter().find(|metric| metric.name == name)?.data.as_ref()?;
-        let points = match data {
-            Data::Sum(sum) => &sum.data_points,
-            Data::Gauge(gauge) => &gauge.data_points,
-            _ => return None,
-        };
-        let number = |value: &Option<Value>| match value {
-            Some(Value::AsInt(number)) => *number,
-            _ => 0,
-        };
-        Some(points.iter().map(|point| number(&point.value)).sum())
-    }
+/// The sum of a counter's points, the last time a collector was told.
+fn counted(collector: &Collector, name: &str) -> Option<i64> {
+    use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
+    let told = collector.metrics();
+    let metrics =
+        told.last()?.resource_metrics.iter().flat_map(|of| &of.scope_metrics).flat_map(|of| &of.metrics);
+    let data = metrics.into_iter().find(|metric| metric.name == name)?.data.as_ref()?;
+    let points = match data {
+        Data::Sum(sum) => &sum.data_points,
+        Data::Gauge(gauge) => &gauge.data_points,
+        _ => return None,
+    };
+    let number = |value: &Option<Value>| match value {
+        Some(Value::AsInt(number)) => *number,
+        _ => 0,
+    };
+    Some(points.iter().map(|point| number(&point.value)).sum())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_is_told_at_intervals_and_at_the_end() {
-    let collector = Collector::default();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
-    let service = MetricsServiceServer::new(collector.clone());
-    tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
+    let collector = Collector::start().await;
     let mut setting = Setting::start("", |options| {
-        options.env("OTEL_EXPORTER_OTLP_ENDPOINT", url).env("OTEL_METRIC_EXPORT_INTERVAL", "200")
+        options
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url())
+            .env("OTEL_METRIC_EXPORT_INTERVAL", "200")
+            .env("OTEL_SERVICE_NAME", "broker-of-a-test")
     });
     work(setting.broker.url()).await;
     let told = || {
-        collector.counted("keybroker.leases.granted") == Some(3)
-            && collector.counted("gemini.keys") == Some(1)
+        counted(&collector, "keybroker.leases.granted") == Some(3)
+            && counted(&collector, "gemini.keys") == Some(1)
     };
     assert!(tokio::task::block_in_place(|| wait_until(Duration::from_secs(15), told)));
-    {
-        let text = format!("{:?}", collector.0.lock().unwrap());
-        assert!(text.contains("service.name") && !text.contains("canary"), "{text}");
-    }
-    let before = collector.0.lock().unwrap().len();
+    let text = format!("{:?}", collector.metrics());
+    assert!(text.contains("broker-of-a-test") && text.contains("service.instance.id"), "{text}");
+    assert!(!text.contains("canary"), "{text}");
+    let before = collector.metrics().len();
     let id = setting.broker.process().id();
     std::process::Command::new("kill").arg(id.to_string()).status().unwrap();
     let ended = setting.broker.process().wait(Duration::from_secs(10)).unwrap();
     assert!(ended.success());
-    assert!(collector.0.lock().unwrap().len() > before, "the last is told");
+    assert!(collector.metrics().len() > before, "the last is told");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_counted_where_opentelemetry_is_disabled() {
+    let collector = Collector::start().await;
+    let mut setting = Setting::start("", |options| {
+        options.env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url()).env("OTEL_SDK_DISABLED", "true")
+    });
+    work(setting.broker.url()).await;
+    let text = setting.scrape().await;
+    assert!(!text.contains("keybroker_") && !text.contains("gemini_"), "{text}");
+    let id = setting.broker.process().id();
+    std::process::Command::new("kill").arg(id.to_string()).status().unwrap();
+    assert!(setting.broker.process().wait(Duration::from_secs(10)).unwrap().success());
+    assert!(collector.metrics().is_empty() && collector.traces().is_empty());
 }
 
 #[test]

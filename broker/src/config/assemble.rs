@@ -12,6 +12,7 @@ use super::limits::{PoolRule, with_tier_defaults};
 use super::nearest::nearest;
 use crate::access::Rules;
 use crate::catalogue::{Catalogue, DEFAULT_POOL, Key, Pool, Project, Strategy, Tier};
+use crate::log::LogSettings;
 
 /// A catalogue in the making.
 #[derive(Default)]
@@ -34,6 +35,8 @@ pub(super) struct Assembly {
     written_access: WrittenAccess,
     /// Who may call.
     pub(super) access: Rules,
+    /// What is logged.
+    pub(super) log: LogSettings,
 }
 
 /// A weight or a priority that was written.
@@ -82,6 +85,7 @@ impl Assembly {
         self.add_accounts(written.billing_accounts, found);
         self.catalogue.prices = written.prices;
         self.catalogue.probing = written.probing;
+        self.log = written.log;
         self.consumers = written.consumers;
         self.hooks = written.hooks;
         self.written_access = written.access;

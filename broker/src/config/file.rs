@@ -11,6 +11,7 @@ use super::hooks::{self, WrittenHook};
 use super::identities::{self, WrittenAccess};
 use super::key_text::Lookup;
 use super::limits::{PoolRule, read_model_rules, read_pool_rules, read_tier, read_totals};
+use super::log;
 use super::models::{Models, read_prices};
 use super::probing;
 use super::section::{Document, ID_RULE, Section, is_id};
@@ -19,6 +20,7 @@ use crate::catalogue::{
     BillingAccount, DEFAULT_LEASE_TTL, DEFAULT_POOL, DEFAULT_SEND_WITHIN, LearnLimits, Limit, LimitRule,
     Pool, Price, Probing, Strategy, Tier,
 };
+use crate::log::LogSettings;
 use crate::secret::Secret;
 
 /// Everything that a file says.
@@ -34,6 +36,7 @@ pub(super) struct Written {
     pub(super) access: WrittenAccess,
     pub(super) probing: Probing,
     pub(super) sources: WrittenSources,
+    pub(super) log: LogSettings,
 }
 
 /// One of `[[pools]]`. Every `place` here is where it stands in the file.
@@ -85,7 +88,7 @@ pub(super) struct WrittenKey {
 }
 
 /// What the file may say at its top.
-const ROOT: [&str; 15] = [
+const ROOT: [&str; 16] = [
     "pools",
     "projects",
     "billing_accounts",
@@ -96,6 +99,7 @@ const ROOT: [&str; 15] = [
     "default_plan",
     "hooks",
     "probing",
+    "log",
     "identities",
     "tls",
     "jwt",
@@ -139,6 +143,7 @@ pub(super) fn read(
         access: identities::read(&root, lookup, found),
         probing: probing::read(&root, found),
         sources,
+        log: log::read(&root, found),
         ..Written::default()
     };
     models.check_prices(&prices, found);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::access::Rules;
 use crate::catalogue::{Catalogue, DEFAULT_POOL, Pool};
+use crate::log::LogSettings;
 use crate::registry::seal::MASTER_KEY;
 use crate::secret_sources::{self, Fetched, LastValues};
 
@@ -22,6 +23,7 @@ mod hooks;
 mod identities;
 mod key_text;
 mod limits;
+mod log;
 mod models;
 mod nearest;
 mod probing;
@@ -94,6 +96,8 @@ pub struct Loaded {
     pub catalogue: Catalogue,
     /// Who may call.
     pub access: Rules,
+    /// What is logged.
+    pub log: LogSettings,
     /// What was passed over or should be known.
     pub warnings: Vec<Warning>,
     /// The files that were read, the configuration file first, for whoever watches for changes.
@@ -166,6 +170,7 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
     Ok(Loaded {
         catalogue: assembly.catalogue,
         access: assembly.access,
+        log: assembly.log,
         warnings,
         files: lookup.files,
         failed_sources: lookup.failed,

@@ -350,6 +350,7 @@ fn example(field: &str) -> &'static str {
         "consumers" => "id = \"someone@example.com\", plan = \"team\"",
         "hooks" => "name = \"alerts\", events = [\"*\"], url = \"env:NAME\"",
         "probing" => "enabled = false",
+        "log" => "level = \"info\"",
         "identities" => "name = \"nightly-report\", roles = [\"worker\"], token_sha256 = [\"...\"]",
         "tls" => "cert_file = \"tls.crt\", key_file = \"tls.key\"",
         "jwt" => "issuer = \"https://...\", audience = \"keybroker\", jwks_file = \"jwks.json\"",

@@ -120,7 +120,7 @@ impl Event {
 }
 
 /// An instant as RFC 3339, in UTC.
-pub(super) fn instant(at: Millis) -> String {
+pub(crate) fn instant(at: Millis) -> String {
     jiff::Timestamp::from_millisecond(at).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
 }
 

@@ -10,5 +10,6 @@ mod redacted;
 
 pub use crate::catalogue::EventKind;
 pub use bus::{Events, KEPT, Subscriber};
+pub(crate) use event::instant;
 pub use event::{Event, Numbers, Subject};
 pub use redacted::{Redacted, Redactor};

@@ -40,12 +40,15 @@ impl fmt::Display for Redacted {
 #[derive(Clone, Debug, Default)]
 pub struct Redactor {
     keys: Arc<[Secret]>,
+    // Of the keys: a shorter text holds none.
+    shortest: usize,
 }
 
 impl Redactor {
     /// A redactor that knows these keys.
     pub fn new(keys: impl IntoIterator<Item = Secret>) -> Self {
-        Self { keys: keys.into_iter().collect() }
+        let keys: Arc<[Secret]> = keys.into_iter().filter(|key| !key.expose().is_empty()).collect();
+        Self { shortest: keys.iter().map(|key| key.expose().len()).min().unwrap_or_default(), keys }
     }
 
     /// Whether both know the same keys.
@@ -56,7 +59,8 @@ impl Redactor {
     /// A whole short text, such as an id or a label.
     pub fn text(&self, text: &str) -> Redacted {
         let mut shown = text.to_owned();
-        for key in self.keys.iter().map(Secret::expose).filter(|key| !key.is_empty()) {
+        let keys = if text.len() < self.shortest { &[] } else { &*self.keys };
+        for key in keys.iter().map(Secret::expose) {
             if shown.contains(key) {
                 shown = shown.replace(key, MASK);
             }

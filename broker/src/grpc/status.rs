@@ -12,6 +12,7 @@ use tonic_types::{ErrorDetails, FieldViolation, QuotaViolation, StatusExt};
 use crate::{
     access::Denied,
     broker::pool_name,
+    calls,
     fleet::FleetError,
     ledger::LedgerError,
     pool::{AcquireError, Refusal, RefusalReason, RenewError, pause},
@@ -213,7 +214,7 @@ fn of_registry(error: &RegistryError) -> Status {
 }
 
 fn admin_status(code: Code, reason: AdminErrorReason, message: impl Into<String>) -> Status {
-    let mut details = ErrorDetails::new();
+    let mut details = of_this_call();
     details.set_error_info(reason.as_str_name(), ERROR_DOMAIN, HashMap::new());
     Status::with_error_details(code, bounded(message, LONGEST_MESSAGE), details)
 }
@@ -257,8 +258,17 @@ fn violation(refusal: &Refusal) -> QuotaViolation {
     }
 }
 
-fn details(reason: ErrorReason, metadata: HashMap<String, String>) -> ErrorDetails {
+/// What every error says: of which call it is.
+fn of_this_call() -> ErrorDetails {
     let mut details = ErrorDetails::new();
+    if let Some(Some(id)) = calls::look(|call| call.id().map(|id| id.as_str().to_owned())) {
+        details.set_request_info(id, "");
+    }
+    details
+}
+
+fn details(reason: ErrorReason, metadata: HashMap<String, String>) -> ErrorDetails {
+    let mut details = of_this_call();
     details.set_error_info(reason.as_str_name(), ERROR_DOMAIN, metadata);
     details
 }

@@ -66,6 +66,19 @@ pub trait Ledger: Send + Sync + 'static {
     }
 }
 
+impl LedgerError {
+    /// Its name in metrics, traces and events.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Changed { .. } => "changed",
+            Self::Holding { .. } => "holding",
+            Self::Clock => "clock",
+            Self::Unusable(_) => "unusable",
+        }
+    }
+}
+
 /// Why the ledger did not answer.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LedgerError {

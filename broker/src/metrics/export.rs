@@ -1,21 +1,12 @@
 //! To whom metrics go: to whoever asks by HTTP in Prometheus' form, and, where the environment names a collector,
 //! to it by OTLP.
 
-use opentelemetry::{KeyValue, global};
+use opentelemetry::global;
 use opentelemetry_otlp::MetricExporter;
-use opentelemetry_sdk::{
-    Resource,
-    metrics::{PeriodicReader, SdkMeterProvider},
-};
+use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use prometheus::{Encoder, Registry, TextEncoder};
 
-/// The variables that name a collector, as OpenTelemetry has them.
-const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
-
-/// Metrics cannot be exported.
-#[derive(Debug, thiserror::Error)]
-#[error("metrics cannot be exported: {0}")]
-pub struct CannotExport(String);
+use crate::otlp::{self, CannotExport, Signal};
 
 /// Exports what is counted from now on.
 pub struct Export {
@@ -36,23 +27,21 @@ impl Export {
             .scope_info_enabled(false)
             .build()
             .map_err(|error| CannotExport(error.to_string()))?;
-        let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
-        let resource = Resource::builder().with_service_name("keybroker").with_attribute(version).build();
-        let builder = SdkMeterProvider::builder().with_resource(resource).with_reader(exporter);
-        let named = |name: &&str| std::env::var(name).is_ok_and(|value| !value.trim().is_empty());
-        let pushes = ENDPOINTS.iter().find(|name| named(name));
+        let builder = SdkMeterProvider::builder().with_resource(otlp::resource()).with_reader(exporter);
+        let pushes = otlp::endpoint(Signal::Metrics);
         let builder = match pushes {
             None => builder,
             Some(variable) => {
                 let exporter = MetricExporter::builder().with_tonic().build();
-                let exporter = exporter.map_err(|error| {
-                    CannotExport(format!("{variable} names no collector that speaks OTLP by gRPC: {error}"))
-                })?;
+                let exporter = exporter.map_err(|error| CannotExport::to(variable, &error))?;
                 builder.with_reader(PeriodicReader::builder(exporter).build())
             }
         };
         let provider = builder.build();
-        global::set_meter_provider(provider.clone());
+        // Without a provider, what counts costs nothing.
+        if !otlp::is_disabled() {
+            global::set_meter_provider(provider.clone());
+        }
         Ok(Self { provider, registry, pushes: pushes.is_some() })
     }
 

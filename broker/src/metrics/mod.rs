@@ -3,6 +3,7 @@
 //! What happens is counted where it happens ([`Metrics`]). How things stand is looked up when somebody asks
 //! ([`Standing`]). Neither holds the text of a key, and no label takes an unbounded number of values.
 
+mod bound;
 mod export;
 mod standing;
 
@@ -10,10 +11,12 @@ use std::{sync::Arc, time::Duration};
 
 use opentelemetry::{
     KeyValue, Value, global,
-    metrics::{Counter, Histogram},
+    metrics::{BoundCounter, BoundHistogram, Counter, Histogram},
 };
 
-pub use export::{CannotExport, Export};
+use self::bound::Bound;
+
+pub use export::Export;
 pub use standing::Standing;
 
 /// By what this broker's instruments are known.
@@ -38,6 +41,20 @@ pub struct Metrics {
     acquire: Histogram<f64>,
     ledger_call: Histogram<f64>,
     ledger_batch: Histogram<u64>,
+    // The same with their labels.
+    granted_of: Bound<Granted>,
+    refused_of: Bound<(BoundCounter<u64>, BoundHistogram<f64>)>,
+    settled_of: Bound<(BoundCounter<u64>, BoundCounter<u64>)>,
+    answered_of: Bound<BoundCounter<u64>>,
+    called_of: Bound<(BoundHistogram<u64>, BoundHistogram<f64>)>,
+}
+
+/// What counts a grant.
+#[derive(Debug)]
+struct Granted {
+    leases: BoundCounter<u64>,
+    reserved: BoundCounter<u64>,
+    took: BoundHistogram<f64>,
 }
 
 impl Default for Metrics {
@@ -90,6 +107,11 @@ impl Default for Metrics {
                 .with_description("Operations in one call to the ledger")
                 .with_boundaries(OPERATIONS.to_vec())
                 .build(),
+            granted_of: Bound::default(),
+            refused_of: Bound::default(),
+            settled_of: Bound::default(),
+            answered_of: Bound::default(),
+            called_of: Bound::default(),
         }
     }
 }
@@ -109,20 +131,36 @@ fn word(name: &'static str, value: &'static str) -> KeyValue {
 impl Metrics {
     /// A lease was handed out, for which so many input tokens were reserved.
     pub fn granted(&self, pool: &Arc<str>, model: &str, project: &str, took: Duration, reserved: i64) {
-        let of_model = [shared("pool", pool), label("model", model), label("project", project)];
-        self.granted.add(1, &of_model);
-        let [pool, model, _] = of_model;
-        if let Ok(reserved @ 1..) = u64::try_from(reserved) {
-            self.tokens.add(reserved, &[pool.clone(), model, word("kind", "reserved")]);
-        }
-        self.acquire.record(took.as_secs_f64(), &[pool, word("outcome", "granted")]);
+        let bind = || {
+            let of_model = [shared("pool", pool), label("model", model), label("project", project)];
+            let leases = self.granted.bind(&of_model);
+            let [pool, model, _] = of_model;
+            Granted {
+                leases,
+                reserved: self.tokens.bind(&[pool.clone(), model, word("kind", "reserved")]),
+                took: self.acquire.bind(&[pool, word("outcome", "granted")]),
+            }
+        };
+        self.granted_of.count(&[pool, model, project], bind, |of| {
+            of.leases.add(1);
+            if let Ok(reserved @ 1..) = u64::try_from(reserved) {
+                of.reserved.add(reserved);
+            }
+            of.took.record(took.as_secs_f64());
+        });
     }
 
     /// No lease was to be had.
     pub fn refused(&self, pool: &Arc<str>, model: &str, reason: &'static str, took: Duration) {
-        let pool = shared("pool", pool);
-        self.refused.add(1, &[pool.clone(), label("model", model), word("reason", reason)]);
-        self.acquire.record(took.as_secs_f64(), &[pool, word("outcome", "refused")]);
+        let bind = || {
+            let pool = shared("pool", pool);
+            let labels = [pool.clone(), label("model", model), word("reason", reason)];
+            (self.refused.bind(&labels), self.acquire.bind(&[pool, word("outcome", "refused")]))
+        };
+        self.refused_of.count(&[pool, model, reason], bind, |(refused, acquire)| {
+            refused.add(1);
+            acquire.record(took.as_secs_f64());
+        });
     }
 
     /// A report settled a lease.
@@ -134,27 +172,35 @@ impl Metrics {
         outcome: &'static str,
         input_tokens: Option<i64>,
     ) {
-        let of_model = [
-            shared("pool", pool),
-            label("model", model),
-            label("project", project),
-            word("outcome", outcome),
-        ];
-        self.settled.add(1, &of_model);
-        if let Some(used @ 1..) = input_tokens.and_then(|used| u64::try_from(used).ok()) {
+        let bind = || {
+            let of_model = [
+                shared("pool", pool),
+                label("model", model),
+                label("project", project),
+                word("outcome", outcome),
+            ];
+            let settled = self.settled.bind(&of_model);
             let [pool, model, ..] = of_model;
-            self.tokens.add(used, &[pool, model, word("kind", "used")]);
-        }
+            (settled, self.tokens.bind(&[pool, model, word("kind", "used")]))
+        };
+        self.settled_of.count(&[pool, model, project, outcome], bind, |(settled, tokens)| {
+            settled.add(1);
+            if let Some(used @ 1..) = input_tokens.and_then(|used| u64::try_from(used).ok()) {
+                tokens.add(used);
+            }
+        });
     }
 
     /// A request to Gemini was reported: its HTTP status, or how it failed without one.
     pub fn gemini_answered(&self, pool: &Arc<str>, status: Result<u16, &'static str>) {
-        let status = match status {
+        let label = match status {
             Ok(status @ 100..=599) => KeyValue::new("status", i64::from(status)),
             Ok(_) => word("status", "other"),
             Err(failure) => word("status", failure),
         };
-        self.gemini_requests.add(1, &[shared("pool", pool), status]);
+        let text = label.value.as_str().into_owned();
+        let bind = || self.gemini_requests.bind(&[shared("pool", pool), label]);
+        self.answered_of.count(&[pool, &text], bind, |requests| requests.add(1));
     }
 
     /// Gemini named a quota that is spent.
@@ -168,8 +214,14 @@ impl Metrics {
 
     /// The ledger was called with so many operations.
     pub fn ledger_called(&self, pool: &Arc<str>, operations: usize, took: Duration, outcome: &'static str) {
-        let pool = shared("pool", pool);
-        self.ledger_batch.record(operations as u64, std::slice::from_ref(&pool));
-        self.ledger_call.record(took.as_secs_f64(), &[pool, word("outcome", outcome)]);
+        let bind = || {
+            let pool = shared("pool", pool);
+            let batch = self.ledger_batch.bind(std::slice::from_ref(&pool));
+            (batch, self.ledger_call.bind(&[pool, word("outcome", outcome)]))
+        };
+        self.called_of.count(&[pool, outcome], bind, |(batch, call)| {
+            batch.record(operations as u64);
+            call.record(took.as_secs_f64());
+        });
     }
 }

@@ -10,6 +10,7 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
+use opentelemetry::{KeyValue, Value};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -22,7 +23,10 @@ use crate::ledger::{
     batch::place_of,
     calendar::{Calendar, wall_clock},
 };
-use crate::metrics::Metrics;
+use crate::{
+    calls::{self, Operation, Recorded},
+    metrics::Metrics,
+};
 
 /// The most operations that may queue.
 const LONGEST_QUEUE: usize = 20_000;
@@ -44,7 +48,28 @@ pub(super) enum CommitError {
     Ended,
 }
 
-type Answer<T> = oneshot::Sender<Result<(T, Millis), CommitError>>;
+/// Where an operation's answer goes.
+struct Answer<T> {
+    to: oneshot::Sender<Result<(T, Millis), CommitError>>,
+    // If the call that waits for it is recorded.
+    operation: Option<Arc<Operation>>,
+}
+
+impl<T> Answer<T> {
+    /// Nobody waits for it.
+    fn to_nobody() -> Self {
+        Self { to: oneshot::channel().0, operation: None }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.to.is_closed()
+    }
+
+    /// Answers; whether anybody still waited.
+    fn send(self, answer: Result<(T, Millis), CommitError>) -> bool {
+        self.to.send(answer).is_ok()
+    }
+}
 
 enum Job {
     Settle(Arc<str>, Settle, Answer<Settled>),
@@ -112,7 +137,9 @@ impl Committer {
         if self.sheds && (queued >= LONGEST_FOR_ACQUIRES || self.backlog.is_too_long(queued, since)) {
             return Err(CommitError::Overloaded);
         }
-        self.ask(|answer| Job::Acquire(Box::new(Ask { shard, op, commons, since, deadline, answer }))).await
+        let operation = Operation::begin("acquire", &op.lease);
+        let ask = |answer| Job::Acquire(Box::new(Ask { shard, op, commons, since, deadline, answer }));
+        self.ask(operation, ask).await
     }
 
     /// Settles a lease.
@@ -120,7 +147,8 @@ impl Committer {
     /// # Errors
     /// If the ledger gave no answer; settling again is safe.
     pub(super) async fn settle(&self, shard: Arc<str>, op: Settle) -> Result<(Settled, Millis), CommitError> {
-        self.ask(|answer| Job::Settle(shard, op, answer)).await
+        let operation = Operation::begin("settle", &op.lease);
+        self.ask(operation, |answer| Job::Settle(shard, op, answer)).await
     }
 
     /// Extends a lease.
@@ -128,7 +156,8 @@ impl Committer {
     /// # Errors
     /// If the ledger gave no answer; renewing again is safe.
     pub(super) async fn renew(&self, shard: Arc<str>, op: Renew) -> Result<(Renewed, Millis), CommitError> {
-        self.ask(|answer| Job::Renew(shard, op, answer)).await
+        let operation = Operation::begin("renew", &op.lease);
+        self.ask(operation, |answer| Job::Renew(shard, op, answer)).await
     }
 
     /// Changes the standing of an account; whether it did.
@@ -136,7 +165,7 @@ impl Committer {
     /// # Errors
     /// If the ledger gave no answer; doing it again is safe.
     pub(super) async fn edit(&self, edit: Edit) -> Result<(bool, Millis), CommitError> {
-        self.ask(|answer| Job::Edit(edit, answer)).await
+        self.ask(Operation::begin("edit", ""), |answer| Job::Edit(edit, answer)).await
     }
 
     /// Gives all of a lease back, without waiting for the ledger.
@@ -146,13 +175,24 @@ impl Committer {
         }
     }
 
-    async fn ask<T>(&self, job: impl FnOnce(Answer<T>) -> Job) -> Result<(T, Millis), CommitError> {
-        let (answer, answered) = oneshot::channel();
-        self.queue.try_send(job(answer)).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => CommitError::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => CommitError::Ended,
-        })?;
-        answered.await.map_err(|_| CommitError::Ended)?
+    async fn ask<T>(
+        &self,
+        operation: Option<(Recorded, Arc<Operation>)>,
+        job: impl FnOnce(Answer<T>) -> Job,
+    ) -> Result<(T, Millis), CommitError> {
+        let (to, answered) = oneshot::channel();
+        let (span, operation) = operation.unzip();
+        self.queue.try_send(job(Answer { to, operation: operation.clone() })).map_err(
+            |error| match error {
+                mpsc::error::TrySendError::Full(_) => CommitError::Overloaded,
+                mpsc::error::TrySendError::Closed(_) => CommitError::Ended,
+            },
+        )?;
+        let answer = answered.await;
+        if let Some((span, operation)) = span.zip(operation) {
+            operation.end(span);
+        }
+        answer.map_err(|_| CommitError::Ended)?
     }
 }
 
@@ -167,6 +207,15 @@ struct Answers {
 impl Answers {
     fn len(&self) -> usize {
         self.settles.len() + self.renews.len() + self.acquires.len() + self.edits.len()
+    }
+
+    /// Those of the operations that are recorded.
+    fn operations(&self) -> Vec<&Arc<Operation>> {
+        let settles = self.settles.iter().map(|answer| &answer.operation);
+        let renews = self.renews.iter().map(|answer| &answer.operation);
+        let acquires = self.acquires.iter().map(|(answer, _)| &answer.operation);
+        let edits = self.edits.iter().map(|answer| &answer.operation);
+        settles.chain(renews).chain(acquires).chain(edits).flatten().collect()
     }
 }
 
@@ -188,14 +237,26 @@ async fn run(
         let (mut batch, mut answers) = gather(&ledger_id, calendar.current(), waiting.drain(..));
         let (since, operations) = (Instant::now(), answers.len());
         inbox.backlog.called(since);
-        let mut outcome = ledger.execute(&pool, &batch).await;
+        let span = calls::Batch::begin(&answers.operations(), || {
+            let number = |name, count: usize| KeyValue::new(name, i64::try_from(count).unwrap_or(i64::MAX));
+            vec![
+                KeyValue::new("keybroker.pool", Value::from(name.clone())),
+                number("keybroker.ledger.batch.size", operations),
+                number("keybroker.ledger.batch.acquires", batch.acquires.len()),
+            ]
+        });
+        let of_span = || span.as_ref().map(calls::Batch::call);
+        let mut outcome = calls::within(of_span(), ledger.execute(&pool, &batch)).await;
         if let Err(error @ LedgerError::Holding { .. }) = &outcome
             && (1..operations).contains(&batch.acquires.len())
         {
             // What holds leases back need not hold reports back; to report again is safe.
             fail_acquires(&CommitError::Ledger(error.clone()), answers.acquires.drain(..));
             batch.acquires.clear();
-            outcome = ledger.execute(&pool, &batch).await;
+            outcome = calls::within(of_span(), ledger.execute(&pool, &batch)).await;
+        }
+        if let Some(span) = span {
+            span.end(outcome_name(&outcome));
         }
         metrics.ledger_called(&name, operations, since.elapsed(), outcome_name(&outcome));
         match outcome {
@@ -224,14 +285,7 @@ async fn run(
 
 /// What came of a call, as metrics have it.
 fn outcome_name(outcome: &Result<Reply, LedgerError>) -> &'static str {
-    match outcome {
-        Ok(_) => "ok",
-        Err(LedgerError::Unavailable(_)) => "unavailable",
-        Err(LedgerError::Holding { .. }) => "holding",
-        Err(LedgerError::Changed { .. }) => "changed",
-        Err(LedgerError::Clock) => "clock",
-        Err(LedgerError::Unusable(_)) => "unusable",
-    }
+    outcome.as_ref().map_or_else(LedgerError::name, |_| "ok")
 }
 
 /// The end of the queue from which calls to the ledger are filled.
@@ -292,9 +346,8 @@ impl Inbox {
         waiting.retain_mut(|job| {
             let Some(why) = ended(job) else { return true };
             if let Job::Acquire(ask) = job {
-                let (unused, _) = oneshot::channel();
-                let answer = std::mem::replace(&mut ask.answer, unused);
-                drop(answer.send(Err(why)));
+                let answer = std::mem::replace(&mut ask.answer, Answer::to_nobody());
+                answer.send(Err(why));
             }
             false
         });
@@ -346,13 +399,13 @@ fn shard_index(batch: &mut Batch, shard: &str) -> usize {
 fn deliver(reply: Reply, answers: Answers, batch: &Batch) -> Vec<Job> {
     let now = reply.now;
     for (result, answer) in reply.settles.into_iter().zip(answers.settles) {
-        let _ = answer.send(Ok((result, now)));
+        answer.send(Ok((result, now)));
     }
     for (result, answer) in reply.renews.into_iter().zip(answers.renews) {
-        let _ = answer.send(Ok((result, now)));
+        answer.send(Ok((result, now)));
     }
     for (result, answer) in reply.edits.into_iter().zip(answers.edits) {
-        let _ = answer.send(Ok((result, now)));
+        answer.send(Ok((result, now)));
     }
     let mut given_back = Vec::new();
     let arrived = Instant::now();
@@ -361,7 +414,7 @@ fn deliver(reply: Reply, answers: Answers, batch: &Batch) -> Vec<Job> {
         let granted = result.0 == AcquireState::Granted;
         let late = deadline.is_some_and(|deadline| deadline <= arrived);
         let answered = answer.send(if late { Err(CommitError::DeadlinePassed) } else { Ok((result, now)) });
-        if granted && (late || answered.is_err()) {
+        if granted && (late || !answered) {
             given_back.push(not_sent(shard_of(batch, op), &op.lease));
         }
     }
@@ -370,7 +423,7 @@ fn deliver(reply: Reply, answers: Answers, batch: &Batch) -> Vec<Job> {
 
 /// Gives all of a lease back that never left the broker.
 fn not_sent(shard: Arc<str>, lease: &str) -> Job {
-    Job::Settle(shard, Settle::not_sent(lease), oneshot::channel().0)
+    Job::Settle(shard, Settle::not_sent(lease), Answer::to_nobody())
 }
 
 fn shard_of(batch: &Batch, op: &Acquire) -> Arc<str> {
@@ -378,14 +431,14 @@ fn shard_of(batch: &Batch, op: &Acquire) -> Arc<str> {
 }
 
 fn fail(error: &CommitError, answers: Answers) {
-    answers.settles.into_iter().for_each(|answer| drop(answer.send(Err(error.clone()))));
-    answers.renews.into_iter().for_each(|answer| drop(answer.send(Err(error.clone()))));
+    answers.settles.into_iter().for_each(|answer| _ = answer.send(Err(error.clone())));
+    answers.renews.into_iter().for_each(|answer| _ = answer.send(Err(error.clone())));
     fail_acquires(error, answers.acquires.into_iter());
-    answers.edits.into_iter().for_each(|answer| drop(answer.send(Err(error.clone()))));
+    answers.edits.into_iter().for_each(|answer| _ = answer.send(Err(error.clone())));
 }
 
 fn fail_acquires(error: &CommitError, acquires: impl Iterator<Item = (Answer<Acquired>, Option<Instant>)>) {
-    acquires.for_each(|(answer, _)| drop(answer.send(Err(error.clone()))));
+    acquires.for_each(|(answer, _)| _ = answer.send(Err(error.clone())));
 }
 
 struct CachedCalendar {

@@ -13,6 +13,7 @@ mod queue;
 mod report;
 mod reset;
 mod stats;
+mod tell;
 pub mod watch;
 
 use std::{
@@ -33,6 +34,7 @@ use crate::{
         CommonSpec, Edit, EditAction, Ledger, LedgerError, Millis, Opened, Renew, RenewState, ShardSpec,
         account::Account,
     },
+    log::Refusals,
     metrics::Metrics,
     secret::Secret,
 };
@@ -90,6 +92,7 @@ pub struct Pool {
     early: EarlyReturns,
     stats: Arc<Stats>,
     metrics: Arc<Metrics>,
+    refusals: Refusals,
     // The pool's name as metrics carry it.
     name: Arc<str>,
     watch: Watch,
@@ -197,6 +200,7 @@ impl Pool {
             catalogue: RwLock::new(catalogue),
             name: config.name.as_str().into(),
             metrics,
+            refusals: Refusals::default(),
             keys: config.projects.iter().flat_map(with_key).collect(),
             config,
             former: Vec::new(),
@@ -280,18 +284,21 @@ impl Pool {
         drained: impl Future<Output = ()>,
     ) -> Result<Grant, AcquireError> {
         let since = Instant::now();
+        self.describe_wish(wish);
         let result = self.ask_or_wait(wish, drained).await;
         let (model, took) = (&wish.quota_model, since.elapsed());
         match &result {
             Ok(grant) => {
                 self.stats.granted();
                 self.metrics.granted(&self.name, model, &grant.project, took, wish.input_tokens);
+                self.describe_grant(grant);
             }
             Err(error) => {
                 if matches!(error, AcquireError::Refused(_)) {
                     self.stats.refused();
                 }
                 self.metrics.refused(&self.name, model, error.name(), took);
+                self.tell_refusal(wish, error);
             }
         }
         result

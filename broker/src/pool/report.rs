@@ -72,6 +72,7 @@ impl Pool {
         if matches!(state, SettleState::Settled | SettleState::Late) {
             self.stats.settled();
             self.count(report, &decision, &answer.1);
+            self.describe_report(&report.lease, &decision, &answer.1);
             // Whoever waits may find the slot that this lease held, or what it gave back.
             if frees {
                 self.queues.freed();

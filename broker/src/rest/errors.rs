@@ -75,6 +75,7 @@ fn detail(detail: &ErrorDetail) -> Option<Value> {
             let quotas = quotas.map(|one| json!({ "subject": one.subject, "description": one.description }));
             typed("QuotaFailure", json!({ "violations": quotas.collect::<Vec<_>>() }))
         }
+        ErrorDetail::RequestInfo(info) => typed("RequestInfo", json!({ "requestId": info.request_id })),
         _ => return None,
     })
 }
@@ -97,7 +98,8 @@ fn http_status(code: Code) -> StatusCode {
     }
 }
 
-fn name_of(code: Code) -> &'static str {
+/// The name of a code, as google.rpc.Code has it.
+pub(crate) fn name_of(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",

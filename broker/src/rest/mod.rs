@@ -15,7 +15,7 @@ use axum::{
     body::Bytes,
     http::{
         HeaderMap, Method, StatusCode, Uri,
-        header::{ALLOW, AUTHORIZATION, CONTENT_TYPE},
+        header::{ALLOW, CONTENT_TYPE},
     },
     response::{IntoResponse, Response},
 };
@@ -29,7 +29,9 @@ use crate::{access::Access, server::Peer};
 
 /// How long a call may take.
 const WITHIN: Duration = Duration::from_secs(30);
-const ACTOR: &str = "x-keybroker-actor";
+/// The headers that a call gets from its request.
+const PASSED_ON: [&str; 5] =
+    ["authorization", "x-keybroker-actor", "x-request-id", "traceparent", "tracestate"];
 
 /// The services of this process, behind everything that a call by gRPC passes.
 pub type InProcess = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Infallible>;
@@ -97,7 +99,7 @@ impl Rest {
         stream::resume(&mut message, headers);
         let mut request = Request::new(message);
         request.extensions_mut().insert(peer.clone());
-        for name in [AUTHORIZATION.as_str(), ACTOR] {
+        for name in PASSED_ON {
             let value =
                 headers.get(name).and_then(|value| AsciiMetadataValue::try_from(value.as_bytes()).ok());
             if let Some(value) = value {

@@ -50,6 +50,16 @@ impl Mark {
         }
     }
 
+    /// The mark of a broker that tells of itself against one that does not: what it may cost.
+    pub(super) fn of_telemetry(costs: f64) -> Self {
+        Self::at_most("cost of telemetry", costs, 0.05)
+    }
+
+    /// The same of the processor time that a lease takes.
+    pub(super) fn of_telemetry_cpu(costs: f64) -> Self {
+        Self::at_most("its processor time", costs, 0.05)
+    }
+
     /// The mark of many keys against few: by how much a lease takes longer.
     pub(super) fn of_growth(times_slower: f64) -> Self {
         Self::at_most("time a lease", times_slower, 1.15)

@@ -16,6 +16,7 @@ mod raw_redis;
 mod run;
 mod table;
 mod target;
+mod telemetry;
 
 pub use echo::serve as serve_echo;
 pub use plan::{Args, Command, Plan};

@@ -43,6 +43,10 @@ pub struct Args {
     /// Start brokers with this in their environment, such as TOKIO_WORKER_THREADS=1; may be repeated
     #[arg(long = "broker-env", value_name = "NAME=VALUE", value_parser = variable)]
     pub broker_env: Vec<(String, String)>,
+    /// Measure instead what telemetry costs: the same load on a broker without any, and on one that pushes metrics and
+    /// traces to a collector, with this part of the calls recorded, such as 0.01
+    #[arg(long, value_name = "RATIO")]
+    pub telemetry: Option<f64>,
     /// Start with empty windows, not with those of a minute of work
     #[arg(long)]
     pub empty: bool,
@@ -74,6 +78,8 @@ pub struct Plan {
     pub filled: bool,
     /// What brokers find in their environment.
     pub broker_env: Vec<(String, String)>,
+    /// Which part of the calls is recorded, where it is measured what that costs.
+    pub telemetry: Option<f64>,
     cases: Vec<String>,
 }
 
@@ -96,6 +102,7 @@ impl Plan {
             alone_slice: slice / 2,
             filled: !args.empty,
             broker_env: args.broker_env.clone(),
+            telemetry: args.telemetry,
             cases: args.cases.clone(),
         }
     }

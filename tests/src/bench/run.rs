@@ -13,6 +13,7 @@ use super::{
     raw_redis,
     table::Row,
     target::Target,
+    telemetry,
 };
 
 /// The keys of the catalogue that the batch script is called with.
@@ -23,6 +24,9 @@ const SCRIPT_KEYS: usize = 100;
 /// # Errors
 /// If something cannot be started, or a call fails.
 pub async fn run(plan: &Plan) -> Result<Table, Error> {
+    if let Some(ratio) = plan.telemetry {
+        return telemetry::run(plan, ratio).await;
+    }
     let echo = EchoProcess::start()?;
     let ceiling = Target::of_process(&echo.url, echo.id(), plan.connections).await?;
     let mut bench = Bench { plan, ceiling, ceilings: Vec::new(), rows: Vec::new() };
@@ -162,7 +166,7 @@ fn notes(plan: &Plan) -> Vec<String> {
     ]
 }
 
-fn progress(text: &str) {
+pub(super) fn progress(text: &str) {
     // Standard error may be closed; the table does not depend on it.
     let _ = writeln!(std::io::stderr(), "measuring {text}");
 }

@@ -3,6 +3,7 @@
 pub mod api;
 pub mod broker;
 pub mod certificates;
+pub mod collector;
 pub mod guard;
 pub mod leak;
 pub mod one_key;

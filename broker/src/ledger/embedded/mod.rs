@@ -12,6 +12,7 @@ use std::{
 };
 
 pub use file::Reach;
+use opentelemetry::KeyValue;
 use rows::{CandidateRow, PoolRow};
 use store::{Store, StoredPool};
 
@@ -22,6 +23,7 @@ use super::{
     kernel::{Changes, Kernel},
     steady::ClockWatch,
 };
+use crate::calls;
 
 /// How often what changed is folded into tables.
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
@@ -252,7 +254,14 @@ impl Ledger for EmbeddedLedger {
     }
 
     fn execute<'a>(&'a self, pool: &'a str, batch: &'a Batch) -> LedgerFuture<'a, Reply> {
-        Box::pin(async move { self.with_state(|state| state.execute(pool, batch, &self.clock)) })
+        Box::pin(async move {
+            let span = calls::child("embedded batch", || [KeyValue::new("db.system.name", "redb")]);
+            let outcome = self.with_state(|state| state.execute(pool, batch, &self.clock));
+            if let (Some(mut span), Err(error)) = (span, &outcome) {
+                span.failed(error.name());
+            }
+            outcome
+        })
     }
 
     fn inspect<'a>(&'a self, pool: &'a str, accounts: &'a [String]) -> LedgerFuture<'a, Inspection> {

@@ -19,6 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use opentelemetry::KeyValue;
 use redis::RedisError;
 use script::Script;
 pub use script::Scripts;
@@ -30,7 +31,10 @@ use super::{
     Batch, CandidateSpec, Horizon, Inspection, Ledger, LedgerError, LedgerFuture, Millis, Opened, Reply,
     ShardSpec, UsageRow, shard::CLASSES,
 };
-use crate::redis_servers::{CallError, Line, Servers, Target, TlsFiles, refuses_user};
+use crate::{
+    calls,
+    redis_servers::{Address, CallError, Line, Servers, Target, TlsFiles, refuses_user},
+};
 
 /// The oldest version that has every command the scripts use.
 pub const OLDEST_VERSION: (u32, u32) = (6, 2);
@@ -240,10 +244,20 @@ impl Shared {
             let ran = self.batch.run_and_wait(connection, keys, &[input, run], acks, time).await?;
             Ok((ran, line.address))
         };
+        let span = calls::client("EVALSHA batch", || {
+            [
+                KeyValue::new("db.system.name", "redis"),
+                KeyValue::new("db.operation.name", "EVALSHA"),
+                KeyValue::new("db.stored_procedure.name", "batch"),
+            ]
+        });
         let answer: Result<((Vec<u8>, i64), i64, _), _> = match self.call(&keys[0], ask).await {
             Ok((((reply, acks), acknowledged), address)) => Ok(((reply, acks), acknowledged, address)),
             Err(error) => Err(changed(error, &batch.ledger_id)),
         };
+        if let Some(span) = span {
+            of_server(span, answer.as_ref().map(|(_, _, address)| address));
+        }
         let Some(watched) = watched else { return decode(&answer?.0.0) };
         match answer {
             Ok(((reply, acks), acknowledged, address)) => {
@@ -390,6 +404,17 @@ impl Ledger for RedisLedger {
 
     fn leave(&self) -> LedgerFuture<'_, ()> {
         Box::pin(self.shared.leave())
+    }
+}
+
+/// Says where a script ran, or that it failed.
+fn of_server(mut span: calls::Recorded, answer: Result<&Address, &LedgerError>) {
+    match answer {
+        Ok(address) => span.describe([
+            KeyValue::new("server.address", address.host.clone()),
+            KeyValue::new("server.port", i64::from(address.port)),
+        ]),
+        Err(error) => span.failed(error.name()),
     }
 }
 

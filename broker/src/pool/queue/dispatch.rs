@@ -11,7 +11,10 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{Queue, Ticket, handed::Handed, known::Known};
-use crate::pool::{AcquireError, Denied, Grant, Pool, Wish};
+use crate::{
+    calls::{self, Call},
+    pool::{AcquireError, Denied, Grant, Pool, Wish},
+};
 
 /// A deadline that falls on the instant of a grant goes to the grant: while the ledger is asked,
 /// others are refused this much later.
@@ -32,6 +35,7 @@ struct Question {
     kept: Vec<String>,
     wish: Arc<Wish>,
     arrived: Instant,
+    call: Option<Arc<Call>>,
     gone: CancellationToken,
 }
 
@@ -67,6 +71,7 @@ fn next_step(queue: &Queue) -> Step {
                 kept: ask.kept,
                 wish: seat.wish.clone(),
                 arrived: seat.arrived,
+                call: seat.call.clone(),
                 gone: seat.gone.clone(),
             })
         })
@@ -118,10 +123,11 @@ async fn ask(queue: &Queue, pool: &Arc<Pool>, questions: Vec<Question>) {
 /// None if the waiter left: then the ledger is not asked, or the lease is given back.
 async fn ask_one(pool: &Pool, question: &Question) -> Option<Result<Grant, Denied>> {
     let waited = question.arrived.elapsed();
+    let asking = pool.ask(&question.wish, &question.kept, waited);
     tokio::select! {
         biased;
         () = question.gone.cancelled() => None,
-        answer = pool.ask(&question.wish, &question.kept, waited) => Some(answer),
+        answer = calls::within(question.call.clone(), asking) => Some(answer),
     }
 }
 

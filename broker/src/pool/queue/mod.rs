@@ -34,6 +34,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{AcquireError, Grant, Pool, Wish};
+use crate::calls::{self, Call};
 use handed::Handed;
 pub(super) use hold::Obstacle;
 pub(super) use known::Known;
@@ -87,6 +88,8 @@ struct Line {
 struct Seat {
     wish: Arc<Wish>,
     arrived: Instant,
+    // What it waits for is a part of it.
+    call: Option<Arc<Call>>,
     gone: CancellationToken,
     answer: oneshot::Sender<Result<Handed, AcquireError>>,
 }
@@ -195,8 +198,9 @@ impl Queue {
         let (answer, answered) = oneshot::channel();
         // Dropped with the call: then the ledger is not asked for it, or the lease is given back.
         let place = self.join(arrival, wish, need, told, answer)?;
+        let waiting = calls::child("keybroker.wait", || []);
         let answer = answered.await;
-        drop(place);
+        drop((place, waiting));
         answer.unwrap_or(Err(AcquireError::ShuttingDown)).map(Handed::take)
     }
 
@@ -230,7 +234,13 @@ impl Queue {
             need: Arc::new(need),
             deadline,
             told,
-            load: Seat { wish: Arc::new(wish.clone()), arrived: arrival.at, gone: gone.clone(), answer },
+            load: Seat {
+                wish: Arc::new(wish.clone()),
+                arrived: arrival.at,
+                call: calls::current(),
+                gone: gone.clone(),
+                answer,
+            },
         });
         self.length.fetch_add(1, SeqCst);
         // What came back since it asked, and before it was seen to wait, is news to the queue.

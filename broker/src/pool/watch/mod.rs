@@ -6,6 +6,7 @@
 //! pure functions (`findings`); so is which keys are able to serve (`standing`) and which cooldowns
 //! have ended (`cooling`).
 
+mod alarm;
 mod cooling;
 mod findings;
 mod monitor;
@@ -24,7 +25,7 @@ use tokio::{sync::mpsc, time::Instant};
 use crate::{
     catalogue,
     claims::FleetTurns,
-    events::{Event, EventKind, Events, Redactor, Subject},
+    events::{Event, EventKind, Events, Redacted, Redactor, Subject},
     gemini::Decision,
     ledger::{Ledger, LedgerError, Millis},
 };
@@ -92,6 +93,11 @@ impl Watch {
         Self { queue, events, redactor, pool: name, failed: Mutex::default() }
     }
 
+    /// A text of whoever calls, without what may be a key.
+    pub fn redacted(&self, text: &str) -> Redacted {
+        self.redactor.text(text)
+    }
+
     /// Takes in a lease that was settled, in time or late. `make` is called only for an answer that
     /// says something about the lease's accounts. It never waits.
     pub fn settled(&self, decision: &Decision, make: impl FnOnce() -> Settled) {
@@ -113,15 +119,8 @@ impl Watch {
         if last.is_some_and(|last| now - last < EPISODE) {
             return;
         }
-        let reason = match error {
-            LedgerError::Unavailable(_) => "unavailable",
-            LedgerError::Changed { .. } => "changed",
-            LedgerError::Holding { .. } => "holding",
-            LedgerError::Clock => "clock",
-            LedgerError::Unusable(_) => "unusable",
-        };
         let subject = Subject { pool: self.redactor.text(&self.pool), ..Subject::default() };
-        let reason = self.redactor.text(reason);
+        let reason = self.redactor.text(error.name());
         // The ledger's clock cannot be had.
         let at = jiff::Timestamp::now().as_millisecond();
         self.events.emit(Event { reason, ..Event::new(EventKind::LedgerUnavailable, at, subject) });

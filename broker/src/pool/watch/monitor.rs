@@ -14,6 +14,7 @@ use tokio::{
 
 use super::{
     Happened, ReadAccounts, Settled,
+    alarm::{self, Alarm, Shortage, Step},
     cooling::{Cooldown, Cooling, is_key},
     findings,
     standing::{Standing, able_at},
@@ -70,7 +71,10 @@ pub(super) struct Monitor {
 #[derive(Default)]
 struct Counted {
     standing: Standing,
+    alarm: Alarm,
     again: Option<Instant>,
+    // When it is looked at though nothing happened.
+    watched: Option<Instant>,
 }
 
 /// Accounts as they were read.
@@ -152,7 +156,8 @@ impl Monitor {
             |model: &String| self.standings.get(model).and_then(|counted| counted.again).unwrap_or(now);
         let to_count = self.models.iter().map(again).min();
         let to_tell = (!self.settled.is_empty()).then_some(now);
-        let wanted = [to_count, to_tell, self.next_end()].into_iter().flatten().min()?;
+        let to_watch = self.standings.values().filter_map(|counted| counted.watched).min();
+        let wanted = [to_count, to_watch, to_tell, self.next_end()].into_iter().flatten().min()?;
         Some(self.looked.map_or(wanted, |looked| wanted.max(looked + PACE)))
     }
 
@@ -190,7 +195,15 @@ impl Monitor {
         let may = |model: &String| {
             self.standings.get(model).and_then(|counted| counted.again).is_none_or(|again| again <= now)
         };
-        let due: Vec<String> = self.models.iter().filter(|model| may(model)).cloned().collect();
+        let watched =
+            self.standings.iter().filter(|(_, counted)| counted.watched.is_some_and(|at| at <= now));
+        let due: BTreeSet<String> = self
+            .models
+            .iter()
+            .filter(|model| may(model))
+            .chain(watched.map(|(model, _)| model))
+            .cloned()
+            .collect();
         for model in due {
             self.models.remove(&model);
             self.count_keys(&model).await;
@@ -267,8 +280,11 @@ impl Monitor {
                 let of_key = candidate.limited.iter().chain(&candidate.sparse);
                 let ready =
                     able_at(of_key.chain(commons.iter().map(|common| &common.id)), &read.rows, read.now);
-                able += usize::from(ready <= read.now);
-                earliest = earliest.min(ready);
+                if ready <= read.now {
+                    able += 1;
+                } else {
+                    earliest = earliest.min(ready);
+                }
             }
             // Blocks that other brokers set are found here.
             for (account, row) in &read.rows {
@@ -281,14 +297,48 @@ impl Monitor {
             }
         }
         let now = Instant::now();
+        self.watch_shortage(model, Shortage { able, keys: candidates.len(), earliest, at }, now).await;
         let counted = self.standings.entry(model.to_owned()).or_default();
-        counted.again = Some(now + PACE.max((now - began) * REST));
+        let pace = PACE.max((now - began) * REST);
+        counted.again = Some(now + pace);
+        // That a shortage is over shows by nothing else.
+        counted.watched = counted.alarm.is_on().then_some(now + pace.max(POLL));
         let Some(kind) = counted.standing.observe(able, candidates.len(), now) else { return };
         let mut event = Event::new(kind, at, self.subjects.of_model(model));
         event.until = (able == 0).then_some(earliest);
         event.numbers.keys_able = i64::try_from(able).ok();
         event.numbers.keys = i64::try_from(candidates.len()).ok();
         self.events.emit(event);
+    }
+
+    /// Says once that a model is almost exhausted, by one broker of the fleet, and once that it no longer is.
+    async fn watch_shortage(&mut self, model: &str, seen: Shortage, now: Instant) {
+        let counted = self.standings.entry(model.to_owned()).or_default();
+        let step = counted.alarm.observe(seen.is_one(), now);
+        let pool = self.subjects.pool.name.as_str();
+        let claim = |slot: i64| format!("almost_exhausted/{pool}/{model}/{slot}");
+        let slot = seen.at / alarm::SLOT_MILLIS;
+        match step {
+            Step::Begins => {
+                // Whoever watches a shortage has claimed the next slot as well, so it is told no second time.
+                let told_here = self.turns.take(&claim(slot), alarm::CLAIM).await;
+                let _ = self.turns.take(&claim(slot + 1), alarm::CLAIM).await;
+                self.standings.entry(model.to_owned()).or_default().alarm.told(told_here);
+                if told_here {
+                    seen.tell(pool, self.subjects.text(model).as_str());
+                }
+            }
+            Step::Lasts => {
+                let _ = self.turns.take(&claim(slot + 1), alarm::CLAIM).await;
+            }
+            Step::Ended { told_here: true } => tracing::info!(
+                pool,
+                model = self.subjects.text(model).as_str(),
+                keys = seen.keys,
+                "no longer almost exhausted"
+            ),
+            Step::Ended { told_here: false } | Step::Nothing => {}
+        }
     }
 
     /// Reads accounts; none if the ledger does not answer, which its callers tell.
