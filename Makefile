@@ -18,9 +18,9 @@ setup: ## Install what the tests need: redis-server, grpcurl, cargo-deny
 build: ## Build all binaries
 	$(CARGO) build $(PROFILE) --workspace --bins
 
-demo: ## Watch a fleet share keys for 75 s; REDIS=1 for two brokers on a private redis-server; ARGS="--help" for more
-	@$(CARGO) build $(PROFILE) --quiet -p keybroker -p keybroker-tests --bins
-	@$(BIN)/demo $(if $(REDIS),--redis) $(ARGS)
+demo: ## Watch a fleet share keys; REDIS=1 for two brokers on a private redis-server; ARGS="--help" for more
+	@$(CARGO) build $(PROFILE) --quiet -p keybroker --bins
+	@$(BIN)/keybroker demo $(if $(REDIS),--redis) $(ARGS)
 
 test: setup lint ## Run everything; installs what it needs
 	$(CARGO) build $(QUICK) --workspace --all-targets

@@ -6,8 +6,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::{
+    demo::DemoArgs,
+    doctor::DoctorArgs,
     ledger::redis::Durability,
-    operate::{AcceptLossArgs, AuditArgs, KeysArgs, PoolsArgs, ResetArgs, UsageArgs},
+    operate::{
+        AcceptLossArgs, AuditArgs, EventsArgs, KeysArgs, LeaseArgs, PoolsArgs, ResetArgs, StatusArgs,
+        UsageArgs,
+    },
+    tools::{ConfigCommand, ManArgs},
     worker::{ExecArgs, ProxyArgs},
 };
 
@@ -22,9 +28,12 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
+  keybroker demo
   GEMINI_API_KEYS=key-one,key-two keybroker serve
   keybroker serve --config keybroker.toml --redis-url redis://127.0.0.1:6379
-  keybroker check --config keybroker.toml
+  keybroker config check --config keybroker.toml
+  keybroker doctor --config keybroker.toml
+  keybroker status --watch
   keybroker keys list
   keybroker keys add --project team-a --secret-file new.key
   keybroker exec --model gemini-2.5-flash -- python ask.py
@@ -39,16 +48,30 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.";
 pub enum Command {
     /// Run a broker until SIGTERM or SIGINT
     Serve(ServeArgs),
+    /// Watch a broker and a fleet of workers against a stand-in for Gemini, with fake keys and nothing to set up
+    Demo(DemoArgs),
     /// Run a program with a leased key in GEMINI_API_KEY, renewed while it runs
     Exec(Box<ExecArgs>),
     /// Serve the Gemini API on this host, each request with a leased key
     Proxy(Box<ProxyArgs>),
-    /// Read the configuration, say what was understood, and start nothing
-    Check(ConfigArgs),
+    /// Check the configuration, or print all that holds
+    Config {
+        /// Which of it.
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Look at all that a broker started here would meet, and say what is wrong and how to mend it
+    Doctor(Box<DoctorArgs>),
+    /// Show how pools stand: keys, cooldowns, what is used of each limit; --watch shows it live
+    Status(Box<StatusArgs>),
+    /// Print what happens at a broker, and go on with --follow
+    Events(Box<EventsArgs>),
     /// List, add and remove keys while brokers run
     Keys(KeysArgs),
     /// List pools
     Pools(PoolsArgs),
+    /// Take, report or renew a lease by hand
+    Lease(Box<LeaseArgs>),
     /// End cooldowns of a pool or of one key; what was counted stays counted
     Reset(ResetArgs),
     /// Go on though Redis lost counts of a day or a month that no broker remembers
@@ -58,9 +81,19 @@ pub enum Command {
     /// Print what was used, by consumer, key, project, model, day and outcome; also as CSV and JSON
     Usage(Box<UsageArgs>),
     /// Print a new master key, under which key texts are sealed
-    GenerateMasterKey,
+    GenerateMasterKey {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Print a new token for an identity, and the digest by which the configuration knows it
-    GenerateToken,
+    GenerateToken {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the manual page, or write one for each command into a folder
+    Man(ManArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -94,7 +127,7 @@ Keys can be created while brokers run, once each of them has the same master key
                                          generate-master-key prints a new one
   KEYBROKER_MASTER_KEY_OLD               former ones, separated by commas: they open what was
                                          sealed under them, and seal nothing
-keybroker check --help names the variables that keys are read from.";
+keybroker config check --help names the variables that keys are read from.";
 
 /// How to serve.
 #[derive(Debug, Args)]

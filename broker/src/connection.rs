@@ -31,6 +31,16 @@ pub(crate) struct SecurityArgs {
 }
 
 impl SecurityArgs {
+    /// The files it names.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        [&self.tls_ca, &self.tls_cert, &self.tls_key, &self.token_file].into_iter().flatten()
+    }
+
+    /// The file with the token.
+    pub(crate) fn token_file(&self) -> Option<&PathBuf> {
+        self.token_file.as_ref()
+    }
+
     /// A builder of clients that are let in.
     ///
     /// # Errors

@@ -152,17 +152,22 @@ async fn run(
     Ok(())
 }
 
+/// What an address lacks to be open to other hosts; nothing if it may be, or is not.
+pub(crate) fn missing_to_be_open(addr: SocketAddr, access: &Rules) -> Option<&'static str> {
+    match (access.tls.is_some(), access.are_closed()) {
+        _ if addr.ip().is_loopback() => None,
+        (true, true) => None,
+        (false, false) => {
+            Some("without [tls] and [[identities]] in the configuration, whoever reaches it has the keys")
+        }
+        (false, true) => Some("without [tls] in the configuration, keys and tokens can be read on their way"),
+        (true, false) => Some("without [[identities]] in the configuration, whoever reaches it has the keys"),
+    }
+}
+
 /// Beyond this host nobody listens without encryption and without asking who calls, unless that was said.
 fn refuse_to_be_open(addr: SocketAddr, setting: &str, access: &Rules, insecure: bool) -> Result<(), Failure> {
-    let missing = match (access.tls.is_some(), access.are_closed()) {
-        _ if addr.ip().is_loopback() => return Ok(()),
-        (true, true) => return Ok(()),
-        (false, false) => {
-            "without [tls] and [[identities]] in the configuration, whoever reaches it has the keys"
-        }
-        (false, true) => "without [tls] in the configuration, keys and tokens can be read on their way",
-        (true, false) => "without [[identities]] in the configuration, whoever reaches it has the keys",
-    };
+    let Some(missing) = missing_to_be_open(addr, access) else { return Ok(()) };
     if insecure {
         tracing::warn!("{setting} {addr} is open to other hosts: {missing}");
         return Ok(());
@@ -231,7 +236,7 @@ fn open_registry(args: &ServeArgs) -> Result<Arc<dyn Registry>, RegistryError> {
     })
 }
 
-fn redis_servers(args: &ServeArgs, url: &str) -> Result<Servers, BadRedisUrl> {
+pub(crate) fn redis_servers(args: &ServeArgs, url: &str) -> Result<Servers, BadRedisUrl> {
     let files =
         TlsFiles { ca: args.redis_ca.clone(), cert: args.redis_cert.clone(), key: args.redis_key.clone() };
     let target =
@@ -239,7 +244,7 @@ fn redis_servers(args: &ServeArgs, url: &str) -> Result<Servers, BadRedisUrl> {
     Ok(Servers::new(target, REDIS_DEADLINE))
 }
 
-fn data_dir(args: &ServeArgs) -> PathBuf {
+pub(crate) fn data_dir(args: &ServeArgs) -> PathBuf {
     args.data_dir.clone().unwrap_or_else(default_data_dir)
 }
 

@@ -4,8 +4,8 @@ pub mod answers;
 pub mod bench;
 pub mod chaos;
 pub mod contract;
-pub mod demo;
-pub mod fake_gemini;
 pub mod harness;
 pub mod overload;
 pub mod sim;
+
+pub use keybroker_fake_gemini as fake_gemini;

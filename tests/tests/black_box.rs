@@ -11,10 +11,14 @@ mod bad_input;
 mod broker_process;
 #[path = "capacity_view.rs"]
 mod capacity_view;
+#[path = "command_line/main.rs"]
+mod command_line;
 #[path = "constraints.rs"]
 mod constraints;
 #[path = "cooldowns.rs"]
 mod cooldowns;
+#[path = "doctor.rs"]
+mod doctor;
 #[path = "embedded_ledger.rs"]
 mod embedded_ledger;
 #[path = "hooks.rs"]

@@ -22,7 +22,8 @@ pub(super) struct Assembly {
     pub(super) pool_rules: HashMap<String, Vec<PoolRule>>,
     /// Where each key's text was first given, by fingerprint.
     key_texts: HashMap<String, Origin>,
-    key_ids: HashMap<String, String>,
+    /// Where each key stands, by its id.
+    pub(super) key_ids: HashMap<String, String>,
     /// Ids that the file names, which no derived id may take.
     project_ids: HashMap<String, (String, String)>,
     accounts: HashMap<String, (String, String)>,

@@ -39,6 +39,8 @@ pub(super) struct Environment {
     pub(super) entries: Vec<Entry>,
     /// Each variable or file that was looked at and what was there, for when no key was found.
     pub(super) looked_at: Vec<String>,
+    /// Those of them that held a key.
+    pub(super) variables: Vec<String>,
 }
 
 /// How the keys of one variable are to be used.
@@ -54,7 +56,7 @@ struct Terms {
 /// it was given there. Of those two the free one does: it is the one that promises less.
 pub(super) fn read(lookup: &mut Lookup<'_>, found: &mut Findings) -> Environment {
     let env = lookup.env;
-    let mut environment = Environment { entries: Vec::new(), looked_at: Vec::new() };
+    let mut environment = Environment { entries: Vec::new(), looked_at: Vec::new(), variables: Vec::new() };
     let free = Terms::metered(Tier::Free, rate(env, "GEMINI_FREE_RATE_LIMIT", 60, found));
     let paid = Terms::metered(Tier::Paid, rate(env, "GEMINI_PAID_RATE_LIMIT", 1000, found));
     let plain = Terms { tier: Tier::Unknown, limits: Vec::new() };
@@ -110,6 +112,9 @@ impl Environment {
                 if texts.len() == 1 { name.to_owned() } else { format!("{name} entry {}", index + 1) };
             usable += usize::from(self.entry(place, name, text, terms, found));
         }
+        if usable > 0 {
+            self.variables.push(name.to_owned());
+        }
         self.looked_at.push(format!("{name} ({usable} usable of {})", texts.len()));
     }
 
@@ -143,6 +148,9 @@ impl Environment {
             given += 1;
             let place = format!("{name} line {}", index + 1);
             usable += usize::from(self.entry(place, name, line, terms, found));
+        }
+        if usable > 0 {
+            self.variables.push(name.to_owned());
         }
         self.looked_at.push(format!("the file of {name} ({usable} usable of {given})"));
     }

@@ -3,6 +3,7 @@
 //! Nothing is half accepted: either there is a catalogue, with warnings about what was passed
 //! over, or an error that lists every fault at once. No message of either holds a key's text.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::secret_sources::{self, Fetched, LastValues};
 mod assemble;
 mod cleaner;
 mod consumers;
+mod effective;
 mod environment;
 mod fault;
 mod file;
@@ -33,6 +35,7 @@ mod summary;
 mod values;
 mod whole;
 
+pub use effective::Effective;
 pub use fault::{ConfigError, Fault, Warning};
 pub use key_text::FailedSource;
 pub use summary::summary;
@@ -106,6 +109,10 @@ pub struct Loaded {
     pub failed_sources: Vec<FailedSource>,
     /// How often to read again because of secrets that lie where no change is seen; none if there are no such.
     pub refresh_every: Option<Duration>,
+    /// Where each key stands, by its id: a variable, or a file with line and path.
+    pub key_places: HashMap<String, String>,
+    /// The variables that keys were read from.
+    pub variables: Vec<String>,
 }
 
 /// Reads everything that the sources name and makes a catalogue of it.
@@ -167,6 +174,9 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
     if let Some(last) = sources.last {
         last.keep_only(&lookup.met);
     }
+    let mut variables = lookup.variables;
+    variables.extend(environment.variables);
+    variables.dedup();
     Ok(Loaded {
         catalogue: assembly.catalogue,
         access: assembly.access,
@@ -175,6 +185,8 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
         files: lookup.files,
         failed_sources: lookup.failed,
         refresh_every,
+        key_places: assembly.key_ids,
+        variables,
     })
 }
 

@@ -20,7 +20,7 @@ use keybroker_proto::v1::{
     ResetCooldownsResponse, RotateKeyRequest, UpdateKeyRequest, UpdatePoolRequest, WatchEventsRequest,
     WatchPoolRequest, admin_server::Admin,
 };
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, metadata::MetadataValue};
 
 use self::{
     admit::{admit, admit_reader},
@@ -28,7 +28,7 @@ use self::{
     request::{key_name, parent, pool_name_of},
     watch::Watchers,
 };
-use super::{caller_of, check::Faults, status};
+use super::{VERSION_HEADER, caller_of, check::Faults, status};
 use crate::{
     broker::{Broker, pool_name},
     catalogue::{DEFAULT_POOL, is_model_name},
@@ -166,10 +166,13 @@ impl Admin for AdminService {
         let mut faults = Faults::default();
         let page = Page::read("pools", request.page_size, &request.page_token, &mut faults);
         faults.into_result()?;
-        answer(self.fleet.pools().await, |pools| {
+        let mut answer = answer(self.fleet.pools().await, |pools| {
             let (pools, next_page_token) = page.of(pools, |pool| pool.name.clone());
             ListPoolsResponse { pools: pools.into_iter().map(convert::pool).collect(), next_page_token }
-        })
+        })?;
+        let version = MetadataValue::from_static(env!("CARGO_PKG_VERSION"));
+        answer.metadata_mut().insert(VERSION_HEADER, version);
+        Ok(answer)
     }
 
     async fn get_pool(&self, request: Request<GetPoolRequest>) -> Result<Response<Pool>, Status> {

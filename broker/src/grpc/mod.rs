@@ -15,6 +15,9 @@ pub use admin::AdminService;
 pub use key_broker::KeyBrokerService;
 pub(crate) use status::{bad_request, denied, overloaded};
 
+/// The metadata in which lists of pools tell the broker's version.
+pub(crate) const VERSION_HEADER: &str = "x-keybroker-version";
+
 /// Who makes a call: the server put that there. Nobody it does not know gets this far.
 fn caller_of<T>(request: &Request<T>) -> Caller {
     request.extensions().get::<Caller>().cloned().unwrap_or_else(Caller::nobody)

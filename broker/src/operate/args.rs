@@ -8,7 +8,7 @@ use crate::connection::SecurityArgs;
 
 /// Which broker, and how to print.
 #[derive(Debug, Clone, Args)]
-pub(super) struct BrokerArgs {
+pub(crate) struct BrokerArgs {
     /// The broker's gRPC address
     #[arg(
         long,
@@ -17,15 +17,15 @@ pub(super) struct BrokerArgs {
         default_value = "127.0.0.1:50051",
         value_name = "ADDR"
     )]
-    pub(super) broker: String,
+    pub(crate) broker: String,
     /// Who makes the change, for the record of changes [default: your address]
     #[arg(long, global = true, env = "KEYBROKER_ACTOR", value_name = "NAME")]
-    pub(super) actor: Option<String>,
+    pub(crate) actor: Option<String>,
     /// Print JSON
     #[arg(long, global = true)]
-    pub(super) json: bool,
+    pub(crate) json: bool,
     #[command(flatten)]
-    pub(super) security: SecurityArgs,
+    pub(crate) security: SecurityArgs,
 }
 
 /// What to do with keys.
@@ -267,9 +267,18 @@ pub(super) enum TierArg {
     Paid,
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
+}
+
+impl TierArg {
+    pub(super) fn wire(self) -> keybroker_proto::v1::Tier {
+        match self {
+            Self::Free => keybroker_proto::v1::Tier::Free,
+            Self::Paid => keybroker_proto::v1::Tier::Paid,
+        }
+    }
 }
 
 fn limit(text: &str) -> Result<(String, String, i64), String> {

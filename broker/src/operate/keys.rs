@@ -119,11 +119,7 @@ async fn create(admin: &mut Admin, args: AddArgs, text: &str) -> Result<Key, Fai
 
 /// A key with the fields that the command line names.
 pub(super) fn of_fields(args: &KeyFieldsArgs) -> Key {
-    let tier = match args.tier {
-        None => Tier::Unspecified,
-        Some(TierArg::Free) => Tier::Free,
-        Some(TierArg::Paid) => Tier::Paid,
-    };
+    let tier = args.tier.map_or(Tier::Unspecified, TierArg::wire);
     let mut rules: BTreeMap<&str, LimitRule> = BTreeMap::new();
     for (model, limit, amount) in &args.limits {
         let rule =

@@ -3,17 +3,21 @@
 mod accept_loss;
 mod args;
 mod audit;
+mod events;
+mod follow;
 mod import;
 mod keys;
+mod lease;
 mod pools;
-mod print;
+pub(crate) mod print;
 mod reset;
+pub(crate) mod status;
 mod text;
 mod usage;
 
 use std::{io::Write, process::ExitCode, time::Duration};
 
-use keybroker_proto::v1::admin_client::AdminClient;
+use keybroker_proto::v1::{admin_client::AdminClient, key_broker_client::KeyBrokerClient};
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
@@ -21,8 +25,11 @@ use tonic::{
 };
 use tonic_types::StatusExt;
 
-use args::BrokerArgs;
+pub(crate) use args::BrokerArgs;
 pub use args::{AcceptLossArgs, AuditArgs, KeysArgs, PoolsArgs, ResetArgs};
+pub use events::EventsArgs;
+pub use lease::LeaseArgs;
+pub use status::StatusArgs;
 pub use usage::UsageArgs;
 
 /// How long a broker may take to answer.
@@ -36,6 +43,21 @@ pub fn keys(args: KeysArgs) -> ExitCode {
 /// Runs a command about pools.
 pub fn pools(args: PoolsArgs) -> ExitCode {
     run(pools::run(args))
+}
+
+/// Takes, reports or renews a lease by hand.
+pub fn lease(args: LeaseArgs) -> ExitCode {
+    run(lease::run(args))
+}
+
+/// Prints how pools stand.
+pub fn status(args: StatusArgs) -> ExitCode {
+    run(status::run(args))
+}
+
+/// Prints what happens.
+pub fn events(args: EventsArgs) -> ExitCode {
+    run(events::run(args))
 }
 
 /// Lists the record of changes.
@@ -59,7 +81,7 @@ pub fn usage(args: UsageArgs) -> ExitCode {
 }
 
 /// Why a command did not do what it was told to.
-enum Failure {
+pub(crate) enum Failure {
     /// What it was told cannot be meant.
     Usage(String),
     /// It failed.
@@ -79,7 +101,7 @@ impl From<Status> for Failure {
     }
 }
 
-fn run(command: impl Future<Output = Result<ExitCode, Failure>>) -> ExitCode {
+pub(crate) fn run(command: impl Future<Output = Result<ExitCode, Failure>>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(command),
@@ -96,14 +118,20 @@ fn run(command: impl Future<Output = Result<ExitCode, Failure>>) -> ExitCode {
 }
 
 /// A broker, and who speaks to it.
-struct Admin {
-    client: AdminClient<Channel>,
+pub(crate) struct Admin {
+    pub(crate) client: AdminClient<Channel>,
+    leases: KeyBrokerClient<Channel>,
     actor: Option<MetadataValue<Ascii>>,
     authorization: Option<MetadataValue<Ascii>>,
 }
 
 impl Admin {
-    async fn connect(args: &BrokerArgs) -> Result<Self, Failure> {
+    pub(crate) async fn connect(args: &BrokerArgs) -> Result<Self, Failure> {
+        Self::connect_for(args, PATIENCE).await
+    }
+
+    /// The same for calls that may take so long.
+    pub(crate) async fn connect_for(args: &BrokerArgs, patience: Duration) -> Result<Self, Failure> {
         let builder = args.security.builder(&args.broker).map_err(Failure::Usage)?;
         let endpoint = builder.endpoint(&args.broker);
         let endpoint =
@@ -114,18 +142,19 @@ impl Admin {
             .map(|actor| actor.parse())
             .transpose()
             .map_err(|_| Failure::Usage("--actor or KEYBROKER_ACTOR is not printable ASCII".to_owned()))?;
-        let channel = endpoint.connect_timeout(PATIENCE).timeout(PATIENCE).connect().await.map_err(|_| {
+        let channel = endpoint.connect_timeout(PATIENCE).timeout(patience).connect().await.map_err(|_| {
             Failure::Failed(format!(
                 "no broker answers at {}; start one with `keybroker serve`, or name another with --broker or \
                  KEYBROKER_BROKER",
                 args.broker
             ))
         })?;
-        Ok(Self { client: AdminClient::new(channel), actor, authorization })
+        let leases = KeyBrokerClient::new(channel.clone());
+        Ok(Self { client: AdminClient::new(channel), leases, actor, authorization })
     }
 
     /// A request that says who makes it.
-    fn request<T>(&self, message: T) -> Request<T> {
+    pub(crate) fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         if let Some(actor) = &self.actor {
             request.metadata_mut().insert("x-keybroker-actor", actor.clone());

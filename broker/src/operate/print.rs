@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::Failure;
 
 /// Prints rows below their titles, each column as wide as it must be.
-pub(super) fn table(titles: &[&str], rows: &[Vec<String>]) -> Result<(), Failure> {
+pub(crate) fn table(titles: &[&str], rows: &[Vec<String>]) -> Result<(), Failure> {
     let mut widths: Vec<usize> = titles.iter().map(|title| title.len()).collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -25,12 +25,12 @@ pub(super) fn table(titles: &[&str], rows: &[Vec<String>]) -> Result<(), Failure
 }
 
 /// Prints JSON.
-pub(super) fn json(value: &Value) -> Result<(), Failure> {
+pub(crate) fn json(value: &Value) -> Result<(), Failure> {
     write(&format!("{value:#}\n"))
 }
 
 /// Prints a line.
-pub(super) fn line(text: &str) -> Result<(), Failure> {
+pub(crate) fn line(text: &str) -> Result<(), Failure> {
     write(&format!("{text}\n"))
 }
 
@@ -40,7 +40,7 @@ fn write(text: &str) -> Result<(), Failure> {
 
 /// Prints text, and tells whether anybody reads on. A reader that closed the pipe wants no more, which is
 /// no failure.
-pub(super) fn passes(text: &str) -> Result<bool, Failure> {
+pub(crate) fn passes(text: &str) -> Result<bool, Failure> {
     let mut output = std::io::stdout().lock();
     match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
         Ok(()) => Ok(true),
@@ -50,12 +50,12 @@ pub(super) fn passes(text: &str) -> Result<bool, Failure> {
 }
 
 /// A time as text, to the second.
-pub(super) fn time(at: Option<&prost_types::Timestamp>) -> String {
+pub(crate) fn time(at: Option<&prost_types::Timestamp>) -> String {
     let at = at.and_then(|at| jiff::Timestamp::from_second(at.seconds).ok());
     at.map(|at| at.to_string()).unwrap_or_default()
 }
 
 /// Something, or a hyphen in its place.
-pub(super) fn or_none(text: &str) -> String {
+pub(crate) fn or_none(text: &str) -> String {
     if text.is_empty() { "-".to_owned() } else { text.to_owned() }
 }

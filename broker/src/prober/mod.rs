@@ -13,6 +13,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{catalogue::Catalogue, claims::FleetTurns, pool::watch::ReadAccounts};
+pub(crate) use probe::{Finding, client, probe};
 use rounds::Rounds;
 
 /// The answer of a [`Recovery`].

@@ -17,7 +17,7 @@ const KEY_HEADER: HeaderName = HeaderName::from_static("x-goog-api-key");
 
 /// What a probe says of the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Finding {
+pub(crate) enum Finding {
     /// It works.
     Well,
     /// Google still refuses the key itself.
@@ -30,7 +30,7 @@ pub(super) enum Finding {
 ///
 /// # Errors
 /// If TLS cannot be set up.
-pub(super) fn client() -> reqwest::Result<Client> {
+pub(crate) fn client() -> reqwest::Result<Client> {
     Client::builder()
         .redirect(Policy::none())
         .timeout(TIMEOUT)
@@ -39,7 +39,7 @@ pub(super) fn client() -> reqwest::Result<Client> {
 }
 
 /// Counts the tokens of one word with the key.
-pub(super) async fn probe(client: &Client, base_url: &str, model: &str, key: &Secret) -> Finding {
+pub(crate) async fn probe(client: &Client, base_url: &str, model: &str, key: &Secret) -> Finding {
     let url = format!("{base_url}/v1beta/models/{model}:countTokens");
     let body = json!({"contents": [{"parts": [{"text": "ping"}]}]});
     let request = client.post(url).header(KEY_HEADER, key.expose()).json(&body);

@@ -144,7 +144,7 @@ pub struct ProxyArgs {
 }
 
 /// Reads a number of seconds.
-fn seconds(
+pub(crate) fn seconds(
     least: f64,
     most: f64,
 ) -> impl Fn(&str) -> Result<Duration, String> + Clone + Send + Sync + 'static {

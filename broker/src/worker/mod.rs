@@ -7,6 +7,7 @@ mod refusal;
 
 use std::{io::Write, process::ExitCode};
 
+pub(crate) use args::seconds;
 pub use args::{ExecArgs, ProxyArgs};
 
 /// The exit code of `exec` where the program was not started, or there was no lease for it.

@@ -291,7 +291,7 @@ keys = [ { secret = "test-key-good-1111", priority = 3 } ]
 "#;
     std::fs::write(&file, text).expect("the folder can be written");
     let output = Command::new(binary("keybroker"))
-        .arg("check")
+        .args(["config", "check"])
         .arg("--config")
         .arg(&file)
         .env_clear()

@@ -1,8 +1,11 @@
 //! The file under redb, with a choice of how far a commit reaches.
 
-use std::{fs::File, io, ops::Bound};
+use std::{fs::File, io, ops::Bound, path::Path};
 
 use redb::{BackendError, StorageBackend, backends::FileBackend};
+
+/// The file in the data directory.
+pub(super) const FILE: &str = "ledger.redb";
 
 /// How far a commit reaches before a lease is handed out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +15,20 @@ pub enum Reach {
     System,
     /// To the disk: survives a power failure too, at the price of a disk flush for each batch.
     Disk,
+}
+
+/// Whether a process has the ledger of a folder open. A folder without one is in nobody's use.
+///
+/// # Errors
+/// If there is one that cannot be opened.
+pub(crate) fn in_use(folder: &Path) -> io::Result<bool> {
+    let path = folder.join(FILE);
+    let file = match File::options().read(true).write(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        opened => opened?,
+    };
+    let file = FileBackend::new(file).map_err(io::Error::other)?;
+    file.query_lock_range(Bound::Unbounded, Bound::Unbounded).map_err(io::Error::other)
 }
 
 /// redb's own file backend, which flushes only if asked to.

@@ -12,6 +12,7 @@ use std::{
 };
 
 pub use file::Reach;
+pub(crate) use file::in_use;
 use opentelemetry::KeyValue;
 use rows::{CandidateRow, PoolRow};
 use store::{Store, StoredPool};

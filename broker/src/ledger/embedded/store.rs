@@ -17,7 +17,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    file::{LedgerFile, Reach},
+    file::{FILE, LedgerFile, Reach},
     rows::{CandidateRow, PoolRow, Restored, Row, remembered_until},
 };
 use crate::ledger::{
@@ -65,7 +65,7 @@ impl Store {
         let shown = folder.display();
         std::fs::create_dir_all(folder)
             .map_err(|error| unusable(format!("the data directory {shown} cannot be made: {error}")))?;
-        let path = folder.join("ledger.redb");
+        let path = folder.join(FILE);
         let file = open_file(&path)?;
         // redb checks the file before it trusts it, and still asserts here and there what a damaged
         // file may break: a panic must end as a refusal to start, not as an end without a word.

@@ -35,6 +35,10 @@ const KINDS = {
   limit_learned: ["Limit learned", "plain"],
   outside_usage_suspected: ["Outside usage suspected", "warn"],
   ledger_unavailable: ["Ledger unavailable", "bad"],
+  key_rotated: ["Key rotated", "plain"],
+  key_rotation_done: ["Former text unused", "ok"],
+  secret_source_failed: ["Secret source failed", "bad"],
+  secret_source_recovered: ["Secret source recovered", "ok"],
 };
 
 /** All kinds of events. */
