@@ -172,6 +172,10 @@ pub struct ServeArgs {
     /// How far a commit of the embedded ledger reaches before a lease is handed out
     #[arg(long, env = "KEYBROKER_DATA_SYNC", default_value = "system", value_name = "REACH")]
     pub data_sync: DataSync,
+    /// Write down who held which key when: a line of JSON for each lease, renewal and report, appended to this file. It is
+    /// opened anew on SIGHUP, for whoever renames it
+    #[arg(long, env = "KEYBROKER_LEASE_LOG", value_name = "FILE")]
+    pub lease_log: Option<PathBuf>,
     /// How long calls under way may take after SIGTERM, in seconds
     #[arg(long, env = "KEYBROKER_DRAIN_GRACE", default_value = "20", value_name = "SECONDS", value_parser = seconds)]
     pub drain_grace: Duration,

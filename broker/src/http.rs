@@ -38,7 +38,7 @@ pub struct Http {
 }
 
 /// `/healthz`: the process runs. `/readyz`: leases can be had. `/metrics`: Prometheus' form, for viewers.
-/// `/v1/`: the service `keybroker.v1.Admin` as JSON. `/`: the page, which asks for all it shows by `/v1/`.
+/// `/api/`: the paths of `rest::rotation`. `/v1/`: the service `keybroker.v1.Admin` as JSON. `/`: the page, which asks for all it shows by `/v1/`.
 pub fn router(http: Http) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
@@ -46,6 +46,7 @@ pub fn router(http: Http) -> Router {
         .route("/metrics", get(metrics))
         .route("/v1/openapi.json", get(openapi))
         .route("/v1/{*rest}", any(rest))
+        .route("/api/{*rest}", any(rotation))
         .merge(page::router())
         .layer(map_response(page::protect))
         .layer(from_fn(identify))
@@ -109,6 +110,17 @@ async fn rest(
     body: Bytes,
 ) -> Response {
     http.rest.serve(&method, &uri, &headers, &peer, &body).await
+}
+
+async fn rotation(
+    State(http): State<Arc<Http>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    http.rest.serve_rotation(&method, &uri, &headers, &peer, &body).await
 }
 
 fn may_look(access: &Access, headers: &HeaderMap, peer: &Peer) -> Result<(), Denied> {

@@ -18,6 +18,7 @@ pub mod grpc;
 pub mod hooks;
 pub mod http;
 pub mod lease_id;
+pub mod lease_log;
 pub mod ledger;
 pub mod log;
 pub mod metrics;

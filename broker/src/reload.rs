@@ -20,6 +20,7 @@ use crate::{
     config::{self, ConfigError, FailedSource, Loaded, Sources},
     events::{Event, EventKind, Redactor, Subject},
     fleet::Fleet,
+    lease_log::LeaseLog,
     log::Levels,
     secret_sources::LastValues,
 };
@@ -34,6 +35,8 @@ pub type Stamps = Vec<Option<(SystemTime, u64)>>;
 pub(crate) struct Watched {
     /// The levels of the log.
     pub(crate) levels: Levels,
+    /// The lease log, which is opened anew on SIGHUP.
+    pub(crate) lease_log: Option<Arc<LeaseLog>>,
     /// The configuration file, if the command line named it.
     pub(crate) config: Option<PathBuf>,
     /// All files that were read.
@@ -48,7 +51,7 @@ pub(crate) struct Watched {
 
 /// Watches until it is dropped.
 pub(crate) async fn watch(fleet: Arc<Fleet>, access: Access, watched: Watched) {
-    let Watched { levels, config, mut files, mut seen, mut refresh_every, last } = watched;
+    let Watched { levels, lease_log, config, mut files, mut seen, mut refresh_every, last } = watched;
     let mut failing = BTreeMap::new();
     let Ok(mut hangup) = signal(SignalKind::hangup()) else {
         tracing::warn!(
@@ -63,6 +66,9 @@ pub(crate) async fn watch(fleet: Arc<Fleet>, access: Access, watched: Watched) {
             _ = hangup.recv() => true,
             _ = look.tick() => false,
         };
+        if let Some(lease_log) = lease_log.as_ref().filter(|_| asked) {
+            lease_log.reopen();
+        }
         let now = stamps(&files);
         let changed = now != seen;
         if !asked && !changed && refresh_every.is_none_or(|every| read_at.elapsed() < every) {

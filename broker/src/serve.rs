@@ -17,6 +17,7 @@ use crate::{
     cli::{DataSync, ServeArgs},
     config::{self, Loaded, Sources},
     fleet::Fleet,
+    lease_log::LeaseLog,
     ledger::{
         Ledger, LedgerError,
         embedded::{EmbeddedLedger, Reach},
@@ -28,7 +29,7 @@ use crate::{
     registry::{Registry, RegistryError, embedded::EmbeddedRegistry, redis::RedisRegistry, seal::MasterKeys},
     reload::{self, Watched},
     secret_sources::LastValues,
-    server::{self, Limits, Listeners, descriptors},
+    server::{self, Limits, Listeners, Outlets, descriptors},
 };
 
 /// How long a call to Redis may take.
@@ -106,6 +107,7 @@ async fn run(
     };
     let export = Arc::new(Export::begin().map_err(Failure::usage)?);
     let traces = calls::Export::begin().map_err(Failure::usage)?;
+    let lease_log = args.lease_log.clone().map(open_lease_log).transpose()?;
     let ledger = open_ledger(args, alter).await.map_err(Failure::failed)?;
     let registry = open_registry(args).map_err(Failure::failed)?;
     for warning in &loaded.warnings {
@@ -124,6 +126,7 @@ async fn run(
         access.clone(),
         Watched {
             levels,
+            lease_log: lease_log.clone(),
             config: args.config.config.clone(),
             files: loaded.files,
             seen,
@@ -133,9 +136,16 @@ async fn run(
     ));
     let following = tokio::spawn(fleet.clone().watch());
     tracing::info!(%grpc, %http, "serving");
-    let outcome =
-        server::run(fleet, access, Some(export.clone()), listeners, limits, stop_signal()?, args.drain_grace)
-            .await;
+    let outcome = server::run(
+        fleet,
+        access,
+        Outlets { export: Some(export.clone()), lease_log },
+        listeners,
+        limits,
+        stop_signal()?,
+        args.drain_grace,
+    )
+    .await;
     reloading.abort();
     following.abort();
     outcome.map_err(Failure::failed)?;
@@ -175,6 +185,16 @@ fn refuse_to_be_open(addr: SocketAddr, setting: &str, access: &Rules, insecure: 
     Err(Failure::usage(format!(
         "{setting} {addr} is open to other hosts: {missing}; add what is missing, listen on 127.0.0.1, or say --insecure"
     )))
+}
+
+fn open_lease_log(path: PathBuf) -> Result<Arc<LeaseLog>, Failure> {
+    let shown = path.display().to_string();
+    let opened = LeaseLog::open(path).map(Arc::new);
+    opened.map_err(|error| {
+        Failure::usage(format!(
+            "--lease-log or KEYBROKER_LEASE_LOG {shown} cannot be written: {error}; name a file that can be"
+        ))
+    })
 }
 
 async fn bind(addr: std::net::SocketAddr, setting: &str) -> Result<TcpListener, Failure> {

@@ -37,6 +37,7 @@ use crate::{
     fleet::Fleet,
     grpc::{AdminService, KeyBrokerService},
     http::{self, Http},
+    lease_log::LeaseLog,
     metrics::{Export, Standing},
     rest::Rest,
 };
@@ -67,6 +68,15 @@ pub struct Listeners {
     pub http: TcpListener,
 }
 
+/// Where it goes what a broker counts and writes down.
+#[derive(Default)]
+pub struct Outlets {
+    /// Metrics, if they are counted.
+    pub export: Option<Arc<Export>>,
+    /// Who held which key when, if that is written down.
+    pub lease_log: Option<Arc<LeaseLog>>,
+}
+
 /// Serves a broker of the fleet until `stop` resolves, and then drains: nothing more is leased, those who wait and
 /// those who come are sent elsewhere, and reports are taken as long as there may be some. In the last part of
 /// `grace` connections are closed and calls under way are finished, hooks are told what happened until then, and
@@ -77,12 +87,13 @@ pub struct Listeners {
 pub async fn run(
     fleet: Arc<Fleet>,
     access: Access,
-    export: Option<Arc<Export>>,
+    outlets: Outlets,
     listeners: Listeners,
     limits: Limits,
     stop: impl Future<Output = ()>,
     grace: Duration,
 ) -> io::Result<()> {
+    let Outlets { export, lease_log } = outlets;
     let broker = fleet.broker().clone();
     let (stopping, stopped) = watch::channel(false);
     let until_stopped = |mut stopped: watch::Receiver<bool>| async move {
@@ -96,8 +107,8 @@ pub async fn run(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .map_err(io::Error::other)?;
-    let key_broker =
-        KeyBrokerServer::new(KeyBrokerService::new(fleet.clone())).max_decoding_message_size(LARGEST_REQUEST);
+    let key_broker = KeyBrokerServer::new(KeyBrokerService::new(fleet.clone()).writing(lease_log))
+        .max_decoding_message_size(LARGEST_REQUEST);
     let admin = AdminServer::new(AdminService::new(fleet)).max_decoding_message_size(LARGEST_REQUEST);
     let age = limits.max_connection_age;
     let connections =

@@ -23,6 +23,8 @@ mod doctor;
 mod embedded_ledger;
 #[path = "hooks.rs"]
 mod hooks;
+#[path = "lease_log.rs"]
+mod lease_log;
 #[path = "limits/main.rs"]
 mod limits;
 #[path = "logs.rs"]

@@ -289,6 +289,57 @@ async fn what_happens_and_how_a_pool_stands_is_told_as_it_goes() {
 }
 
 #[tokio::test]
+async fn the_paths_that_dashboards_know_tell_how_keys_stand_and_reset_them() {
+    let it = Setting::start("");
+    let (status, before) = it.get("/api/gemini/status").await;
+    assert_eq!(status, 200);
+    let key = &before["keys"][0];
+    assert_eq!(
+        [&before["total_keys"], &before["available_keys"], &before["failed_keys"], &before["current_index"]],
+        [&json!(1), &json!(1), &json!(0), &Value::Null],
+        "{before}"
+    );
+    assert_eq!(
+        [&key["index"], &key["is_failed"], &key["failed_at"]],
+        [&json!(0), &json!(false), &Value::Null]
+    );
+
+    meet_a_limit(&it.broker, None).await;
+    // The event that tells when it began may be a moment behind.
+    let mut now = Value::Null;
+    for _ in 0..200 {
+        now = it.get("/api/gemini/status").await.1;
+        if now["keys"][0]["failed_at"].is_string() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let key = &now["keys"][0];
+    assert_eq!([&now["available_keys"], &now["failed_keys"], &now["current_index"]], [0, 1, 0], "{now}");
+    let remaining = key["cooldown_remaining"].as_f64().unwrap();
+    assert!(key["is_failed"] == true && remaining > 0.0 && remaining < 120.0, "{now}");
+    assert!(key["failed_at"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok(), "{now}");
+    let (_, rotation) = it.get("/api/chat/api-rotation-status").await;
+    assert_eq!((&rotation["enabled"], &rotation["stats"]["total_keys"]), (&json!(true), &json!(1)));
+    assert_eq!(rotation["message"], "none of 1 keys can serve now");
+    assert!(!now.to_string().contains("fake-key"), "{now}");
+
+    let (status, reset) = it.send("POST", "/api/gemini/reset-keys", &json!({})).await;
+    assert_eq!((status, &reset["success"], &reset["reset_count"]), (200, &json!(true), &json!(1)), "{reset}");
+    assert_eq!(it.get("/api/gemini/status").await.1["available_keys"], 1);
+    let (_, records) = it.get("/v1/auditRecords").await;
+    assert_eq!(records["records"][0]["action"], "ResetCooldowns");
+
+    assert_eq!(it.get("/api/gemini/status?pool=batch").await.1["total_keys"], 0);
+    assert_eq!(it.get("/api/gemini/status?pool=other").await.0, 404);
+    assert_eq!(it.get("/api/gemini/status?pool=a%2Fb").await.0, 400);
+    assert_eq!(it.get("/api/gemini/status?colour=1").await.0, 400);
+    assert_eq!(it.get("/api/gemini/reset-keys").await.0, 405);
+    assert_eq!(it.get("/api/other").await.0, 404);
+    assert_eq!(answer(it.ask("POST", "/api/gemini/reset-keys").body("{}")).await.0, 400, "no content-type");
+}
+
+#[tokio::test]
 async fn a_broker_that_stops_ends_what_goes_on() {
     let mut it = Setting::start("");
     let mut events = Sse::open(it.ask("GET", "/v1/events")).await;
@@ -350,9 +401,15 @@ async fn roles_are_those_of_grpc() {
     assert_eq!(answer(it.ask("GET", "/v1/pools")).await.0, 401);
     assert_eq!(ask("POST", disable, "operator").await, 200);
     assert_eq!(ask("GET", "/v1/pools/batch", "operator").await, 403);
+    assert_eq!(ask("GET", "/api/gemini/status", "viewer").await, 200);
+    assert_eq!(ask("GET", "/api/gemini/status", "worker").await, 403);
+    assert_eq!(ask("GET", "/api/chat/api-rotation-status", "nobody").await, 401);
+    assert_eq!(ask("POST", "/api/gemini/reset-keys", "viewer").await, 403);
+    assert_eq!(ask("POST", "/api/gemini/reset-keys", "operator").await, 200);
+    assert_eq!(ask("POST", "/api/gemini/reset-keys?pool=batch", "operator").await, 403);
     let request = it.ask("GET", "/v1/auditRecords").bearer_auth("fake-token-viewer");
     let (_, records) = answer(request).await;
-    assert_eq!(records["records"][0]["actor"], "operator as ann");
+    assert_eq!(records["records"][1]["actor"], "operator as ann");
     assert!(!it.broker.log().contains("fake-token"));
 }
 

@@ -26,7 +26,7 @@ use crate::{
         redis::RedisRegistry,
         seal::{self, MasterKeys},
     },
-    server::{self, Limits as ServerLimits, Listeners},
+    server::{self, Limits as ServerLimits, Listeners, Outlets},
 };
 
 /// How long an answer takes, so that there is something in flight.
@@ -111,7 +111,16 @@ impl Stage {
             };
             let access = Access::new(loaded.access);
             // A server that fails is seen by its workers.
-            let _ = server::run(fleet, access, Some(export), listeners, limits, stop, GRACE).await;
+            let _ = server::run(
+                fleet,
+                access,
+                Outlets { export: Some(export), ..Outlets::default() },
+                listeners,
+                limits,
+                stop,
+                GRACE,
+            )
+            .await;
             following.abort();
             let _ = ledger.leave().await;
         });

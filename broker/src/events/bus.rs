@@ -74,6 +74,11 @@ impl Events {
         Subscriber { receiver: self.sender.subscribe(), counts: self.counts.clone() }
     }
 
+    /// The last events, the oldest first.
+    pub fn last(&self) -> Vec<Arc<Event>> {
+        self.last.lock().expect("no holder of this lock panics").iter().cloned().collect()
+    }
+
     /// The last events, the oldest first, and whoever listens to those that follow them.
     pub fn subscribe_after_last(&self) -> (Vec<Arc<Event>>, Subscriber) {
         let last = self.last.lock().expect("no holder of this lock panics");

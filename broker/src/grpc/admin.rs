@@ -290,7 +290,7 @@ impl Admin for AdminService {
         let unknown_pool = || status::unknown_pool(&name, &self.broker.pool_names());
         let pool = self.broker.pool(&name).ok_or_else(unknown_pool)?;
         let view = pool.inspect().await.map_err(|error| status::of_ledger(&error))?;
-        Ok(Response::new(inspect::pool(pool_name(&name), view)))
+        Ok(Response::new(inspect::pool(pool_name(&name), view, self.broker.events())))
     }
 
     type WatchPoolStream = watch::Stream<InspectPoolResponse>;

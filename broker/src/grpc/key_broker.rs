@@ -20,7 +20,10 @@ use crate::{
     broker::{Broker, pool_name},
     fleet::Fleet,
     lease_id::LeaseId,
+    lease_log::{LeaseLog, Line, What, instant},
+    ledger::SettleState,
     pool::{AcquireError, Limited, Report, Reported, Wish},
+    server::Peer,
 };
 
 const MOST_REPORTS: usize = 256;
@@ -32,20 +35,43 @@ pub struct KeyBrokerService {
     broker: Arc<Broker>,
     fleet: Arc<Fleet>,
     learning: Arc<Semaphore>,
+    lease_log: Option<Arc<LeaseLog>>,
 }
 
 impl KeyBrokerService {
     /// The service of that fleet's broker.
     pub fn new(fleet: Arc<Fleet>) -> Self {
-        Self { broker: fleet.broker().clone(), fleet, learning: Arc::new(Semaphore::new(MOST_LEARNING)) }
+        let learning = Arc::new(Semaphore::new(MOST_LEARNING));
+        Self { broker: fleet.broker().clone(), fleet, learning, lease_log: None }
     }
 
-    async fn report_one(&self, report: &Report<'_>) -> Result<ReportResult, Status> {
+    /// The same, which writes down who held which key when.
+    #[must_use]
+    pub fn writing(self, lease_log: Option<Arc<LeaseLog>>) -> Self {
+        Self { lease_log, ..self }
+    }
+
+    /// Writes a line of the lease log, if there is one.
+    fn write_down(&self, line: impl FnOnce() -> Line) {
+        if let Some(lease_log) = &self.lease_log {
+            lease_log.write(line());
+        }
+    }
+
+    async fn report_one(&self, report: &Report<'_>, by: &By) -> Result<ReportResult, Status> {
         let id = report.lease.to_string();
         let reported = match self.broker.pool_of_lease(report.lease.pool) {
             Some(pool) => pool.report(report).await.map_err(|error| status::of_acquire(&error))?,
             None => Reported::unknown(&report.outcome),
         };
+        if matches!(reported.state, SettleState::Settled | SettleState::Late) {
+            self.write_down(|| Line {
+                key_id: reported.key_id.clone(),
+                quota_model: report.lease.quota_model().to_owned(),
+                outcome: reported.signal.as_str().to_owned(),
+                ..by.line(What::Settled, &id, report.lease.pool)
+            });
+        }
         if let Some(quota_model) = reported.counted_as.clone()
             && let Ok(permit) = self.learning.clone().try_acquire_owned()
         {
@@ -59,6 +85,24 @@ impl KeyBrokerService {
             });
         }
         Ok(convert::reported(&id, &reported))
+    }
+}
+
+/// Who makes a call, as the lease log tells it.
+struct By {
+    identity: String,
+    peer: String,
+}
+
+impl By {
+    fn of<T>(request: &Request<T>, caller: &Caller) -> Self {
+        let peer = request.extensions().get::<Peer>().and_then(|peer| peer.address);
+        let peer = peer.map(|address| address.ip().to_string()).unwrap_or_default();
+        Self { identity: caller.name().to_owned(), peer }
+    }
+
+    fn line(&self, what: What, lease_id: &str, pool: &str) -> Line {
+        Line { identity: self.identity.clone(), peer: self.peer.clone(), ..Line::new(what, lease_id, pool) }
     }
 }
 
@@ -80,6 +124,7 @@ fn may_lease(caller: &Caller, pool: &str, wish: &mut Wish) -> Result<(), Status>
 impl KeyBroker for KeyBrokerService {
     async fn acquire(&self, request: Request<AcquireRequest>) -> Result<Response<AcquireResponse>, Status> {
         let caller = caller_of(&request);
+        let by = By::of(&request, &caller);
         let mut faults = Faults::default();
         let deadline = deadline::of(&request, &mut faults);
         let request = request.into_inner();
@@ -97,7 +142,7 @@ impl KeyBroker for KeyBrokerService {
         wish.quota_model = self.broker.quota_model(&wish.quota_model);
         // The earlier lease is settled also when no new one can be had.
         let settled = match &earlier {
-            Some(report) => Some(self.report_one(report).await?),
+            Some(report) => Some(self.report_one(report, &by).await?),
             None => None,
         };
         if self.broker.is_draining() {
@@ -112,13 +157,24 @@ impl KeyBroker for KeyBrokerService {
             wish.deadline = Some(deadline.at);
         }
         match pool.acquire(&wish, self.broker.drained()).await {
-            Ok(grant) => Ok(Response::new(AcquireResponse { lease: Some(convert::lease(&grant)), settled })),
+            Ok(grant) => {
+                self.write_down(|| Line {
+                    key_id: grant.key.id.clone(),
+                    project: grant.project.clone(),
+                    quota_model: grant.quota_model.clone(),
+                    consumer: wish.consumer.clone(),
+                    expires_at: instant(grant.expires_at),
+                    ..by.line(What::Leased, &grant.lease_id, pool_name(&request.pool))
+                });
+                Ok(Response::new(AcquireResponse { lease: Some(convert::lease(&grant)), settled }))
+            }
             Err(error) => Err(status::of_acquire(&error)),
         }
     }
 
     async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportResponse>, Status> {
         let caller = caller_of(&request);
+        let by = By::of(&request, &caller);
         let request = request.into_inner();
         let mut faults = Faults::default();
         let count = request.reports.len();
@@ -135,7 +191,7 @@ impl KeyBroker for KeyBrokerService {
         // All at once: they share the batches of group commit.
         let mut settling = Vec::with_capacity(reports.len());
         for report in &reports {
-            settling.push(self.report_one(report));
+            settling.push(self.report_one(report, &by));
         }
         let results = try_join_all(settling).await?;
         Ok(Response::new(ReportResponse { results }))
@@ -143,6 +199,7 @@ impl KeyBroker for KeyBrokerService {
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
         let caller = caller_of(&request);
+        let by = By::of(&request, &caller);
         let request = request.into_inner();
         let mut faults = Faults::default();
         let ttl = check::ttl(request.ttl.as_ref(), &mut faults);
@@ -159,6 +216,11 @@ impl KeyBroker for KeyBrokerService {
         caller.may_use_pool(id.pool).map_err(|why| status::denied(&why))?;
         let pool = self.broker.pool_of_lease(id.pool).ok_or_else(unknown)?;
         let (expires_at, expires_in) = pool.renew(id, ttl).await.map_err(|error| status::of_renew(&error))?;
+        self.write_down(|| Line {
+            quota_model: id.quota_model().to_owned(),
+            expires_at: instant(expires_at),
+            ..by.line(What::Renewed, &request.lease_id, id.pool)
+        });
         Ok(Response::new(RenewResponse {
             expires_at: Some(convert::timestamp(expires_at)),
             expires_in: Some(convert::duration(expires_in)),

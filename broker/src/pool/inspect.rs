@@ -32,6 +32,8 @@ pub struct PoolView {
     pub cooldowns: Vec<CooldownView>,
     /// What this broker did.
     pub stats: StatsView,
+    /// The key that this broker leased last.
+    pub last_key_id: Option<String>,
 }
 
 /// A key.
@@ -47,6 +49,9 @@ pub struct KeyView {
     pub available: bool,
     /// How well it has answered of late, 0 to 100.
     pub health: i64,
+    /// Until when it can serve none of the models asked for, because of cooldowns; [`FOREVER`] is until somebody acts,
+    /// none if it can serve one.
+    pub cooling_until: Option<Millis>,
 }
 
 /// A limit.
@@ -100,8 +105,10 @@ impl Pool {
         let inspection = self.ledger.inspect(&self.config.name, &ids).await?;
         let now = inspection.now;
         let known = || ids.iter().zip(&inspection.accounts).filter_map(|(id, row)| Some((id, row.as_ref()?)));
-        let blocked: BTreeSet<&str> =
-            known().filter(|(_, account)| account.blocked_until > now).map(|(id, _)| id.as_str()).collect();
+        let blocked: HashMap<&str, Millis> = known()
+            .filter(|(_, account)| account.blocked_until > now)
+            .map(|(id, account)| (id.as_str(), account.blocked_until))
+            .collect();
         let damage: HashMap<&str, i64> = known()
             .filter(|(_, account)| account.damage > 0)
             .map(|(id, account)| (id.as_str(), account.damage))
@@ -109,15 +116,36 @@ impl Pool {
         let health = |key: &crate::catalogue::Key| {
             FULL_HEALTH - damage.get(AccountOf::Key(&key.fingerprint).id().as_str()).copied().unwrap_or(0)
         };
-        let is_blocked = |account: AccountOf<'_>| blocked.contains(account.id().as_str());
+        let blocked_until = |account: AccountOf<'_>| blocked.get(account.id().as_str()).copied();
+        let models = self.models_asked_for();
+        let cooling_until = |key: &Key, project: &Project| {
+            let itself = [
+                AccountOf::Key(&key.fingerprint),
+                AccountOf::Project(&project.id),
+                AccountOf::billing_of(project),
+            ];
+            let itself = itself.into_iter().filter_map(blocked_until).max();
+            let of_model = |model: &String| {
+                let accounts = [
+                    AccountOf::ProjectModel(&project.id, model),
+                    AccountOf::KeyModel(&key.fingerprint, model),
+                    AccountOf::Model(model),
+                ];
+                accounts.into_iter().filter_map(blocked_until).max()
+            };
+            // Of a model that is free there is none, and none is the least.
+            let models = models.iter().map(of_model).min().flatten();
+            itself.max(models)
+        };
         let key_view = |(key, project): &(Arc<Key>, Project)| KeyView {
             key_id: key.id.clone(),
             project: project.id.clone(),
             health: health(key),
             tier: project.tier,
-            available: !is_blocked(AccountOf::Key(&key.fingerprint))
-                && !is_blocked(AccountOf::Project(&project.id))
-                && !is_blocked(AccountOf::billing_of(project)),
+            available: blocked_until(AccountOf::Key(&key.fingerprint)).is_none()
+                && blocked_until(AccountOf::Project(&project.id)).is_none()
+                && blocked_until(AccountOf::billing_of(project)).is_none(),
+            cooling_until: cooling_until(key, project),
         };
         let mut keys: Vec<KeyView> = self.keys.values().map(key_view).collect();
         keys.sort_by(|a, b| a.key_id.cmp(&b.key_id));
@@ -127,6 +155,7 @@ impl Pool {
             limits: known().flat_map(|(id, account)| self.limits_of(id, account, now)).collect(),
             cooldowns: known().filter_map(|(id, account)| self.cooldown_of(id, account, now)).collect(),
             stats: self.stats.view(),
+            last_key_id: self.stats.last_key_id(),
         })
     }
 

@@ -289,7 +289,7 @@ impl Pool {
         let (model, took) = (&wish.quota_model, since.elapsed());
         match &result {
             Ok(grant) => {
-                self.stats.granted();
+                self.stats.granted(&grant.key);
                 self.metrics.granted(&self.name, model, &grant.project, took, wish.input_tokens);
                 self.describe_grant(grant);
             }

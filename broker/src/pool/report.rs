@@ -40,6 +40,8 @@ pub struct Usage {
 pub struct Reported {
     /// What it did to its lease.
     pub state: SettleState,
+    /// The key of the lease; empty if the report settled nothing.
+    pub key_id: String,
     /// What the worker does next.
     pub action: Action,
     /// After how long.
@@ -94,6 +96,7 @@ impl Pool {
             SettleState::Unknown => Reported::unknown(&report.outcome),
             SettleState::Settled | SettleState::Late => Reported {
                 state,
+                key_id: answer.1,
                 action: decision.advice.action,
                 retry_after: decision.advice.retry_after,
                 once: decision.advice.once,
@@ -274,7 +277,16 @@ impl Reported {
         let signal =
             Signal::ALL.into_iter().find(|signal| signal.as_str() == name).unwrap_or(Signal::NotSent);
         let message = "this lease was reported before; that advice stands".to_owned();
-        Self { state: SettleState::Already, action, retry_after, once, signal, message, counted_as: None }
+        Self {
+            state: SettleState::Already,
+            key_id: String::new(),
+            action,
+            retry_after,
+            once,
+            signal,
+            message,
+            counted_as: None,
+        }
     }
 
     /// The answer to a report of a lease that is not known here.
@@ -282,6 +294,7 @@ impl Reported {
         let decision = gemini::read(outcome);
         Self {
             state: SettleState::Unknown,
+            key_id: String::new(),
             action: decision.advice.action,
             retry_after: decision.advice.retry_after,
             once: decision.advice.once,

@@ -3,17 +3,19 @@
 use std::{
     collections::BTreeSet,
     sync::{
-        Arc, RwLock,
+        Arc, Mutex, RwLock,
         atomic::{AtomicI64, Ordering::Relaxed},
     },
 };
 
 use super::MOST_MODELS;
+use crate::catalogue::Key;
 
 /// Counters of a pool, and the quota models that it was asked for. They outlive its catalogues.
 #[derive(Debug, Default)]
 pub struct Stats {
     models: RwLock<BTreeSet<String>>,
+    last_key: Mutex<Option<Arc<Key>>>,
     granted: AtomicI64,
     refused: AtomicI64,
     settled: AtomicI64,
@@ -47,8 +49,16 @@ impl Stats {
         self.models.read().expect("no holder of this lock panics").clone()
     }
 
-    pub(super) fn granted(&self) {
+    /// A lease of this key was handed out.
+    pub(super) fn granted(&self, key: &Arc<Key>) {
+        *self.last_key.lock().expect("no holder of this lock panics") = Some(key.clone());
         self.granted.fetch_add(1, Relaxed);
+    }
+
+    /// The id of the key that was leased last.
+    pub(super) fn last_key_id(&self) -> Option<String> {
+        let last = self.last_key.lock().expect("no holder of this lock panics");
+        last.as_ref().map(|key| key.id.clone())
     }
 
     pub(super) fn refused(&self) {

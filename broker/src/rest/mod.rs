@@ -5,6 +5,7 @@ mod codec;
 pub(crate) mod errors;
 mod message;
 mod openapi;
+mod rotation;
 mod routes;
 mod stream;
 
@@ -97,16 +98,7 @@ impl Rest {
             Err(status) => return errors::answer(&status),
         };
         stream::resume(&mut message, headers);
-        let mut request = Request::new(message);
-        request.extensions_mut().insert(peer.clone());
-        for name in PASSED_ON {
-            let value =
-                headers.get(name).and_then(|value| AsciiMetadataValue::try_from(value.as_bytes()).ok());
-            if let Some(value) = value {
-                request.metadata_mut().insert(name, value);
-            }
-        }
-        let answered = match self.call(&call, request).await {
+        let answered = match self.call(&call, request_of(message, headers, peer)).await {
             Ok(answered) => answered,
             Err(status) => return errors::answer(&status),
         };
@@ -117,6 +109,25 @@ impl Rest {
             Ok(message) => answer(&message),
             Err(status) => errors::answer(&status),
         }
+    }
+
+    /// What a request below `/v1` is answered with, for what is made of several; `path` may have a query.
+    async fn ask(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+        peer: &Peer,
+        body: &Bytes,
+    ) -> Result<serde_json::Value, Status> {
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let (route, captured) =
+            routes::find(method, path).map_err(|_| Status::not_found("there is nothing at this path"))?;
+        let call = self.admin.methods().find(|call| call.name() == route.call);
+        let call = call.ok_or_else(|| Status::unimplemented("no such call is served here"))?;
+        let message = message::read(route, captured, query, body, &call.input())?;
+        let answered = self.call(&call, request_of(message, headers, peer)).await?;
+        json(&only(answered).await?)
     }
 
     async fn call(
@@ -161,6 +172,19 @@ impl Rest {
             "the header host names neither localhost nor an address; without [[identities]] no other is answered",
         ))
     }
+}
+
+/// A call with what a request of HTTP says of itself.
+fn request_of(message: DynamicMessage, headers: &HeaderMap, peer: &Peer) -> Request<DynamicMessage> {
+    let mut request = Request::new(message);
+    request.extensions_mut().insert(peer.clone());
+    for name in PASSED_ON {
+        let value = headers.get(name).and_then(|value| AsciiMetadataValue::try_from(value.as_bytes()).ok());
+        if let Some(value) = value {
+            request.metadata_mut().insert(name, value);
+        }
+    }
+    request
 }
 
 /// The one message of an answer.

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, ServiceDescriptor};
 use serde_json::{Map, Value, json};
 
-use super::routes::{Body, ROUTES, Route};
+use super::{
+    rotation,
+    routes::{Body, ROUTES, Route},
+};
 
 /// The document.
 pub(super) fn document(admin: &ServiceDescriptor) -> Value {
@@ -18,6 +21,7 @@ pub(super) fn document(admin: &ServiceDescriptor) -> Value {
         let methods = paths.entry(path).or_insert_with(|| json!({}));
         methods[route.method.as_str().to_ascii_lowercase()] = operation;
     }
+    paths.extend(rotation::document().into_iter().map(|(path, methods)| (path.to_owned(), methods)));
     let mut schemas = schemas(messages);
     schemas.insert("Error".to_owned(), error_schema());
     json!({

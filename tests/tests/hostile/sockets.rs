@@ -8,7 +8,7 @@ use std::{
 
 use keybroker::{
     access::Access,
-    server::{self, Limits, Listeners},
+    server::{self, Limits, Listeners, Outlets},
 };
 use keybroker_tests::harness::api::{MODEL, ask};
 use tokio::{net::TcpListener, runtime::Runtime};
@@ -92,7 +92,7 @@ impl Server {
             tokio::spawn(server::run(
                 world.fleet.clone(),
                 Access::default(),
-                None,
+                Outlets::default(),
                 listeners,
                 Limits::default(),
                 never,

@@ -153,7 +153,7 @@ async fn look(broker: &Broker, pool: &str, seen: &Seen) -> Result<Arc<InspectPoo
     }
     let found = broker.pool(pool).ok_or_else(|| status::unknown_pool(pool, &broker.pool_names()))?;
     let view = found.inspect().await.map_err(|error| status::of_ledger(&error))?;
-    let view = Arc::new(inspect::pool(pool, view));
+    let view = Arc::new(inspect::pool(pool, view, broker.events()));
     *seen = Some((Instant::now(), view.clone()));
     Ok(view)
 }

@@ -223,7 +223,11 @@ mod tests {
     fn standing() -> Standing {
         let key = |id: &str, available| KeyStatus {
             key_id: id.to_owned(),
-            project: format!("project-of-{id}"),
+            project: format!(
+                "project-of-{id,
+            ..KeyStatus::default()
+        }"
+            ),
             tier: Tier::Free.into(),
             available,
             health: if available { 100 } else { 40 },
@@ -254,6 +258,7 @@ mod tests {
                 cooldown("model gemini-2.5-pro in the whole pool", at(142)),
             ],
             counters: Some(BrokerCounters { granted: 7, refused: 1, settled: 6, waiting: 2 }),
+            ..InspectPoolResponse::default()
         })
     }
 
