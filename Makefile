@@ -7,7 +7,7 @@ BIN := target/release
 QUICK := --profile quick
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-answers test-day test-exactness test-page test-sdks lint bench overload fuzz clean sim chaos
+.PHONY: help setup build demo test test-answers test-day test-exactness test-openapi test-page test-sdks lint bench overload fuzz clean sim chaos
 
 help: ## List the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -26,7 +26,7 @@ test: setup lint ## Run everything; installs what it needs
 	$(CARGO) build $(QUICK) --workspace --all-targets
 	$(CARGO) test $(QUICK) --workspace
 	@$(MAKE) --no-print-directory test-day
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-exactness test-sdks test-page
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-exactness test-sdks test-page test-openapi
 
 test-exactness: setup ## Ask for more than the quota for three minutes, on each ledger, and count what was sent
 	@$(CARGO) build $(QUICK) --quiet --workspace --all-targets
@@ -39,6 +39,9 @@ test-sdks: ## Test the SDKs of Python, Go and JavaScript against the binaries of
 
 test-page: ## Test the page in headless Chromium against the binaries of `make test`; installs what it needs
 	tests/page/run-tests
+
+test-openapi: ## Hold the REST API to its OpenAPI document, by requests made up from it; installs what it needs
+	tests/openapi/run-tests
 
 test-answers: ## Play Google's 23 answers through everything and print the table
 	@$(CARGO) build $(PROFILE) --quiet -p keybroker -p keybroker-tests --bins

@@ -42,8 +42,8 @@ pub struct Rest {
     services: InProcess,
     admin: ServiceDescriptor,
     access: Access,
-    /// The OpenAPI document.
-    document: Bytes,
+    /// The OpenAPI document, where callers need not say who they are, and where they have to.
+    documents: [Bytes; 2],
 }
 
 impl Rest {
@@ -54,13 +54,13 @@ impl Rest {
     pub fn new(services: InProcess, access: Access) -> Result<Self, String> {
         let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).map_err(|error| error.to_string())?;
         let admin = pool.get_service_by_name("keybroker.v1.Admin").ok_or("the contract has no Admin")?;
-        let document = openapi::document(&admin).to_string().into();
-        Ok(Self { services, admin, access, document })
+        let documents = [false, true].map(|closed| openapi::document(&admin, closed).to_string().into());
+        Ok(Self { services, admin, access, documents })
     }
 
     /// The OpenAPI document; it tells no more than the contract does.
     pub fn document(&self) -> Bytes {
-        self.document.clone()
+        self.documents[usize::from(self.access.rules().are_closed())].clone()
     }
 
     /// Serves a request below `/v1`.
@@ -72,9 +72,6 @@ impl Rest {
         peer: &Peer,
         body: &Bytes,
     ) -> Response {
-        if let Err(status) = self.refuse_other_sites(method, headers) {
-            return errors::answer(&status);
-        }
         let (route, captured) = match routes::find(method, uri.path()) {
             Ok(found) => found,
             Err(NoRoute::Path) => return errors::answer(&Status::not_found("there is nothing at this path")),
@@ -89,6 +86,9 @@ impl Rest {
                 return answer;
             }
         };
+        if let Err(status) = self.refuse_other_sites(method, headers) {
+            return errors::answer(&status);
+        }
         let Some(call) = self.admin.methods().find(|call| call.name() == route.call) else {
             return errors::answer(&Status::unimplemented("no such call is served here"));
         };

@@ -10,8 +10,8 @@ use super::{
     routes::{Body, ROUTES, Route},
 };
 
-/// The document.
-pub(super) fn document(admin: &ServiceDescriptor) -> Value {
+/// The document; `closed` is whether callers have to say who they are.
+pub(super) fn document(admin: &ServiceDescriptor, closed: bool) -> Value {
     let mut paths: Map<String, Value> = Map::new();
     let mut messages = BTreeMap::new();
     for route in &ROUTES {
@@ -32,7 +32,7 @@ pub(super) fn document(admin: &ServiceDescriptor) -> Value {
             "description": "keybroker.v1.Admin as JSON, by the rules of proto3. Errors are google.rpc.Status.",
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
-        "security": [{ "bearer": [] }, {}],
+        "security": if closed { json!([{ "bearer": [] }]) } else { json!([{ "bearer": [] }, {}]) },
         "paths": paths,
         "components": {
             "schemas": schemas,
@@ -115,7 +115,8 @@ fn operation(
     }
     let body = match route.body {
         Body::None => return operation,
-        Body::Whole => Some(reference(input, messages)),
+        // What the path says already is not said again.
+        Body::Whole => Some(object(input.fields().filter(|field| field.name() != captured), messages)),
         Body::Field(field) => input.get_field_by_name(field).map(|field| schema_of(&field, messages)),
     };
     operation["requestBody"] =
@@ -132,15 +133,21 @@ fn reference(message: &MessageDescriptor, messages: &mut BTreeMap<String, Messag
     json!({ "$ref": format!("#/components/schemas/{}", message.name()) })
 }
 
+/// An object with these fields.
+fn object(
+    fields: impl Iterator<Item = FieldDescriptor>,
+    messages: &mut BTreeMap<String, MessageDescriptor>,
+) -> Value {
+    let properties: Map<String, Value> =
+        fields.map(|field| (field.json_name().to_owned(), schema_of(&field, messages))).collect();
+    json!({ "type": "object", "properties": properties, "additionalProperties": false })
+}
+
 fn schemas(mut waiting: BTreeMap<String, MessageDescriptor>) -> Map<String, Value> {
     let mut done = Map::new();
     while let Some((name, message)) = waiting.pop_first() {
         let mut found = BTreeMap::new();
-        let properties: Map<String, Value> = message
-            .fields()
-            .map(|field| (field.json_name().to_owned(), schema_of(&field, &mut found)))
-            .collect();
-        done.insert(name, json!({ "type": "object", "properties": properties }));
+        done.insert(name, object(message.fields(), &mut found));
         waiting.extend(found.into_iter().filter(|(name, _)| !done.contains_key(name)));
     }
     done

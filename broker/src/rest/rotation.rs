@@ -31,9 +31,6 @@ impl Rest {
         peer: &Peer,
         body: &Bytes,
     ) -> Response {
-        if let Err(status) = self.refuse_other_sites(method, headers) {
-            return errors::answer(&status);
-        }
         let Some((path, takes)) = PATHS.iter().find(|(path, _)| *path == uri.path()) else {
             return errors::answer(&Status::not_found("there is nothing at this path"));
         };
@@ -44,6 +41,9 @@ impl Rest {
                 answer.headers_mut().insert(ALLOW, allow);
             }
             return answer;
+        }
+        if let Err(status) = self.refuse_other_sites(method, headers) {
+            return errors::answer(&status);
         }
         let answered = match *path {
             "/api/gemini/status" => self.standing(uri, headers, peer).await,
@@ -225,8 +225,10 @@ pub(super) fn document() -> Vec<(&'static str, Value)> {
         "properties": { "enabled": { "type": "boolean" }, "stats": stats, "message": { "type": "string" } },
     });
     let mut reset = operation("ResetKeys", "End the cooldowns of a pool", reset);
-    reset["requestBody"] = json!({ "content": { "application/json": { "schema": {
-        "$ref": "#/components/schemas/ResetCooldownsRequest"
+    reset["requestBody"] = json!({ "required": true, "content": { "application/json": { "schema": {
+        "type": "object",
+        "properties": { "quotaModel": { "type": "string" } },
+        "additionalProperties": false,
     } } } });
     vec![
         (

@@ -223,14 +223,11 @@ mod tests {
     fn standing() -> Standing {
         let key = |id: &str, available| KeyStatus {
             key_id: id.to_owned(),
-            project: format!(
-                "project-of-{id,
-            ..KeyStatus::default()
-        }"
-            ),
+            project: format!("project-of-{id}"),
             tier: Tier::Free.into(),
             available,
             health: if available { 100 } else { 40 },
+            ..KeyStatus::default()
         };
         let cooldown = |subject: &str, until| Cooldown {
             subject: subject.to_owned(),
