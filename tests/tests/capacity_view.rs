@@ -183,6 +183,8 @@ async fn keys_show_their_tier_their_health_and_whether_they_are_available(backin
         tier: tier.into(),
         available,
         health,
+        cooling: !available,
+        ..KeyStatus::default()
     };
     let fails = async |project: &str, body: bodies::ErrorBody| {
         let lease = rig.api.acquire(of(project)).await.unwrap();
@@ -193,7 +195,9 @@ async fn keys_show_their_tier_their_health_and_whether_they_are_available(backin
     let lease = rig.api.acquire(of("beta")).await.unwrap();
     rig.api.report(succeeded(&lease.lease_id, 1)).await.unwrap();
     fails("gamma", bodies::spending_cap_429()).await;
-    let keys = rig.api.inspect().await.keys;
+    // When they come back is told of cooldowns as well.
+    let untimed = |key| KeyStatus { cooling_until: None, cooling_since: None, ..key };
+    let keys: Vec<KeyStatus> = rig.api.inspect().await.keys.into_iter().map(untimed).collect();
     let expected = [
         key("a1", "alpha", Tier::Free, false, 80),
         key("b1", "beta", Tier::Paid, true, 85),

@@ -26,7 +26,7 @@ use tonic::{Request, Status, Streaming, body::Body, client::Grpc, metadata::Asci
 use tower::util::BoxCloneSyncService;
 
 use self::{codec::DynamicCodec, routes::NoRoute};
-use crate::{access::Access, server::Peer};
+use crate::{access::Access, grpc::denied, server::Peer};
 
 /// How long a call may take.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -86,7 +86,7 @@ impl Rest {
                 return answer;
             }
         };
-        if let Err(status) = self.refuse_other_sites(method, headers) {
+        if let Err(status) = self.admit(method, headers, peer) {
             return errors::answer(&status);
         }
         let Some(call) = self.admin.methods().find(|call| call.name() == route.call) else {
@@ -144,6 +144,14 @@ impl Rest {
         answered
             .map_err(|_| Status::deadline_exceeded("the call took too long"))?
             .map(tonic::Response::into_inner)
+    }
+
+    /// Passes if the caller is known, before anything of the request is read. What the caller may do is looked at by the
+    /// call that it becomes.
+    fn admit(&self, method: &Method, headers: &HeaderMap, peer: &Peer) -> Result<(), Status> {
+        self.refuse_other_sites(method, headers)?;
+        let known = self.access.rules().authenticate(headers, peer.certificates.as_deref());
+        known.map(drop).map_err(|why| denied(&why))
     }
 
     /// A page of another site must not act through a browser: what changes something says that it is JSON, which

@@ -42,7 +42,7 @@ impl Rest {
             }
             return answer;
         }
-        if let Err(status) = self.refuse_other_sites(method, headers) {
+        if let Err(status) = self.admit(method, headers, peer) {
             return errors::answer(&status);
         }
         let answered = match *path {
@@ -227,7 +227,7 @@ pub(super) fn document() -> Vec<(&'static str, Value)> {
     let mut reset = operation("ResetKeys", "End the cooldowns of a pool", reset);
     reset["requestBody"] = json!({ "required": true, "content": { "application/json": { "schema": {
         "type": "object",
-        "properties": { "quotaModel": { "type": "string" } },
+        "properties": { "quotaModel": { "type": ["string", "null"] } },
         "additionalProperties": false,
     } } } });
     vec![
