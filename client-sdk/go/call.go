@@ -33,6 +33,9 @@ type call struct {
 	deadline  time.Time
 }
 
+// countingKey marks the context of a call that only counts tokens, which is no reason to wait for a broker.
+type countingKey struct{}
+
 // answered is the failure of a request that Google answered: what the caller sees if nothing better comes.
 type answered struct{ response *http.Response }
 
@@ -117,7 +120,8 @@ func (c *call) counted(parsed any) int64 {
 	place.RawQuery = ""
 	place.Path = c.url.Path[:strings.LastIndexByte(c.url.Path, ':')] + ":countTokens"
 	place.RawPath = ""
-	request, err := http.NewRequestWithContext(c.ctx, http.MethodPost, place.String(), bytes.NewReader(body))
+	counting := context.WithValue(c.ctx, countingKey{}, true)
+	request, err := http.NewRequestWithContext(counting, http.MethodPost, place.String(), bytes.NewReader(body))
 	if err != nil {
 		return estimate(parsed)
 	}
@@ -138,7 +142,8 @@ func (c *call) counted(parsed any) int64 {
 
 // run sends the request until it is answered or nothing is left to try.
 func (c *call) run() (*http.Response, error) {
-	tries := newTries(c.transport.Client, c.lease, c.deadline, orDefault(c.transport.Attempts, defaultAttempts))
+	patient := c.transport.Fallback == nil && c.ctx.Value(countingKey{}) == nil
+	tries := newTries(c.transport.Client, c.lease, c.deadline, orDefault(c.transport.Attempts, defaultAttempts), patient)
 	for {
 		lease, err := tries.lease(c.ctx)
 		if err != nil {

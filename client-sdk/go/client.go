@@ -61,7 +61,7 @@ func New(addresses string, options ...Option) (*Client, error) {
 // lost may have been a lease. When ctx ends first, a lease that still comes is given back.
 //
 // Errors: [RefusedError] with the exact time to wait, [NeverPossibleError], [NoUsableKeyError], [UnknownPoolError],
-// [InvalidArgumentError], [UnavailableError], [DeadlineExceededError], [UnauthenticatedError]; or one that wraps
+// [InvalidArgumentError], [UnavailableError], [DeadlineExceededError], [UnauthenticatedError], [NotPermittedError]; or one that wraps
 // [context.Canceled].
 func (c *Client) Acquire(ctx context.Context, request Request) (*Lease, error) {
 	started := time.Now()

@@ -24,7 +24,7 @@ const (
 //
 // Errors: those of [Client.Acquire], or send's own.
 func (c *Client) Do(ctx context.Context, request Request, send func(ctx context.Context, lease *Lease) error) error {
-	tries := newTries(c, request, time.Now().Add(defaultDeadline), defaultAttempts)
+	tries := newTries(c, request, time.Now().Add(defaultDeadline), defaultAttempts, true)
 	for {
 		lease, err := tries.lease(ctx)
 		if err != nil {

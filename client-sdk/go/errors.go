@@ -23,6 +23,7 @@ const (
 	KindUnavailable      Kind = "unavailable"
 	KindDeadlineExceeded Kind = "deadline_exceeded"
 	KindUnauthenticated  Kind = "unauthenticated"
+	KindNotPermitted     Kind = "not_permitted"
 	KindReportLost       Kind = "report_lost"
 	KindSendWindowPassed Kind = "send_window_passed"
 	KindTransport        Kind = "transport"
@@ -51,6 +52,7 @@ var (
 	ErrUnavailable      error = kindError(KindUnavailable)
 	ErrDeadlineExceeded error = kindError(KindDeadlineExceeded)
 	ErrUnauthenticated  error = kindError(KindUnauthenticated)
+	ErrNotPermitted     error = kindError(KindNotPermitted)
 	ErrReportLost       error = kindError(KindReportLost)
 	ErrSendWindowPassed error = kindError(KindSendWindowPassed)
 	ErrTransport        error = kindError(KindTransport)
@@ -149,6 +151,13 @@ type UnauthenticatedError struct {
 	Message string
 }
 
+// NotPermittedError says that the broker knows this caller, and does not let it do this.
+type NotPermittedError struct {
+	Address string
+	// Message is in the broker's words: they name the identity and what it may do.
+	Message string
+}
+
 // ReportLostError says that a report could not be delivered and was given up.
 type ReportLostError struct{ Message string }
 
@@ -223,7 +232,7 @@ func (e *UnavailableError) Error() string {
 	if e.Reason != "" {
 		why = e.Reason + ": " + why
 	}
-	return fmt.Sprintf("keybroker: the broker at %s is unavailable: check that address and that the broker runs there (%s)", e.Address, why)
+	return fmt.Sprintf("keybroker: the broker at %s is unavailable: check that address, that the broker runs there, and whether it wants TLS (%s)", e.Address, why)
 }
 
 func (e *DeadlineExceededError) Error() string {
@@ -236,6 +245,10 @@ func (e *DeadlineExceededError) Unwrap() error { return e.err }
 
 func (e *UnauthenticatedError) Error() string {
 	return fmt.Sprintf("keybroker: the broker at %s does not accept this caller: check WithToken and the client certificate (%s)", e.Address, e.Message)
+}
+
+func (e *NotPermittedError) Error() string {
+	return fmt.Sprintf("keybroker: the broker at %s does not permit this: ask for what the identity may use, or have it allowed more (%s)", e.Address, e.Message)
 }
 
 func (e *ReportLostError) Error() string {
@@ -277,6 +290,7 @@ func (*InvalidArgumentError) Kind() Kind  { return KindInvalidArgument }
 func (*UnavailableError) Kind() Kind      { return KindUnavailable }
 func (*DeadlineExceededError) Kind() Kind { return KindDeadlineExceeded }
 func (*UnauthenticatedError) Kind() Kind  { return KindUnauthenticated }
+func (*NotPermittedError) Kind() Kind     { return KindNotPermitted }
 func (*ReportLostError) Kind() Kind       { return KindReportLost }
 func (*SendWindowPassedError) Kind() Kind { return KindSendWindowPassed }
 func (*UndeliveredError) Kind() Kind      { return KindOther }
@@ -293,6 +307,7 @@ func (*InvalidArgumentError) Retryable() bool  { return false }
 func (*UnavailableError) Retryable() bool      { return true }
 func (*DeadlineExceededError) Retryable() bool { return true }
 func (*UnauthenticatedError) Retryable() bool  { return false }
+func (*NotPermittedError) Retryable() bool     { return false }
 func (*ReportLostError) Retryable() bool       { return false }
 func (*SendWindowPassedError) Retryable() bool { return true }
 func (*UndeliveredError) Retryable() bool      { return true }
@@ -309,6 +324,7 @@ func (e *InvalidArgumentError) Is(target error) bool  { return isKind(e, target)
 func (e *UnavailableError) Is(target error) bool      { return isKind(e, target) }
 func (e *DeadlineExceededError) Is(target error) bool { return isKind(e, target) }
 func (e *UnauthenticatedError) Is(target error) bool  { return isKind(e, target) }
+func (e *NotPermittedError) Is(target error) bool     { return isKind(e, target) }
 func (e *ReportLostError) Is(target error) bool       { return isKind(e, target) }
 func (e *SendWindowPassedError) Is(target error) bool { return isKind(e, target) }
 func (e *TransportError) Is(target error) bool        { return isKind(e, target) }

@@ -229,7 +229,7 @@ func TestEveryReasonHasItsError(t *testing.T) {
 		"NO_USABLE_KEY": KindNoUsableKey, "INVALID_FIELD": KindInvalidArgument, "UNKNOWN_POOL": KindUnknownPool,
 		"UNKNOWN_LEASE_ID": KindUnknownLease, "LEASE_ENDED": KindLeaseEnded, "LEDGER_UNAVAILABLE": KindUnavailable,
 		"LEDGER_CHANGED": KindUnavailable, "SHUTTING_DOWN": KindUnavailable, "OVERLOADED": KindUnavailable,
-		"DEADLINE_PASSED": KindDeadlineExceeded, "NOT_AUTHENTICATED": KindUnauthenticated, "NOT_PERMITTED": KindUnauthenticated,
+		"DEADLINE_PASSED": KindDeadlineExceeded, "NOT_AUTHENTICATED": KindUnauthenticated, "NOT_PERMITTED": KindNotPermitted,
 	} {
 		got := of(codes.Unknown, reason)
 		if got.Kind() != expected {
@@ -246,7 +246,7 @@ func TestEveryReasonHasItsError(t *testing.T) {
 	}
 	for code, expected := range map[codes.Code]Kind{
 		codes.ResourceExhausted: KindUnavailable, codes.Unauthenticated: KindUnauthenticated,
-		codes.PermissionDenied: KindUnauthenticated, codes.DeadlineExceeded: KindDeadlineExceeded,
+		codes.PermissionDenied: KindNotPermitted, codes.DeadlineExceeded: KindDeadlineExceeded,
 		codes.Unknown: KindOther, codes.Internal: KindOther, codes.InvalidArgument: KindInvalidArgument,
 	} {
 		if got, _ := asError(readStatus(status.Error(code, "text"), asked{})); got.Kind() != expected {

@@ -52,8 +52,10 @@ func readStatus(err error, asked asked) error {
 		return &LeaseEndedError{message}
 	case pb.ErrorReason_DEADLINE_PASSED:
 		return &DeadlineExceededError{Address: asked.address, Within: asked.within, What: asked.what}
-	case pb.ErrorReason_NOT_AUTHENTICATED, pb.ErrorReason_NOT_PERMITTED:
+	case pb.ErrorReason_NOT_AUTHENTICATED:
 		return &UnauthenticatedError{asked.address, message}
+	case pb.ErrorReason_NOT_PERMITTED:
+		return &NotPermittedError{asked.address, message}
 	case pb.ErrorReason_LEDGER_UNAVAILABLE, pb.ErrorReason_LEDGER_CHANGED,
 		pb.ErrorReason_SHUTTING_DOWN, pb.ErrorReason_OVERLOADED:
 		return &UnavailableError{Address: asked.address, Reason: reason.String(), RetryAfter: details.retryAfter, Message: message}
@@ -75,8 +77,10 @@ func readStatus(err error, asked asked) error {
 		return fmt.Errorf("keybroker: the call was called off: %w", context.Canceled)
 	case codes.InvalidArgument:
 		return &InvalidArgumentError{details.fields, message}
-	case codes.Unauthenticated, codes.PermissionDenied:
+	case codes.Unauthenticated:
 		return &UnauthenticatedError{asked.address, message}
+	case codes.PermissionDenied:
+		return &NotPermittedError{asked.address, message}
 	}
 	return &OtherError{state.Code(), message}
 }

@@ -36,7 +36,8 @@ type Transport struct {
 	// Deadline bounds how long one call looks for leases and tries again; the deadline of its context does too.
 	// It does not cut off an answer that is coming. Default: 60 s.
 	Deadline time.Duration
-	// Attempts is how many requests one call sends at most. Default: 8.
+	// Attempts is how many requests one call sends at most; with a Fallback also how often brokers that are away are
+	// asked, else until the deadline. Default: 8.
 	Attempts int
 	// RequestTimeout is how long one request may take until its answer is complete, or, of a stream, until its first
 	// event. Default: 10 minutes.

@@ -23,6 +23,8 @@ type tries struct {
 	request  Request
 	deadline time.Time
 	attempts int
+	// patient is whether brokers that are away are waited for until the deadline: not where something else would serve.
+	patient bool
 	// sent counts requests.
 	sent int
 	// late counts leases that came too late to be used.
@@ -35,9 +37,9 @@ type tries struct {
 	last error
 }
 
-func newTries(client *Client, request Request, deadline time.Time, attempts int) *tries {
+func newTries(client *Client, request Request, deadline time.Time, attempts int, patient bool) *tries {
 	request.ExcludeKeys = slices.Clone(request.ExcludeKeys)
-	return &tries{client: client, request: request, deadline: deadline, attempts: attempts}
+	return &tries{client: client, request: request, deadline: deadline, attempts: attempts, patient: patient}
 }
 
 func (t *tries) lastOr(err error) error {
@@ -78,7 +80,7 @@ func (t *tries) lease(ctx context.Context) (*Lease, error) {
 			if t.request.Wait < 0 {
 				return nil, err
 			}
-		} else if unavailable, ok := errors.AsType[*UnavailableError](err); ok && nothingHandedOut(err) && t.unreachable+1 < t.attempts {
+		} else if unavailable, ok := errors.AsType[*UnavailableError](err); ok && nothingHandedOut(err) && (t.patient || t.unreachable+1 < t.attempts) {
 			t.unreachable++
 			if wait = unavailable.RetryAfter; wait == 0 {
 				wait = askBackoff.wait(t.unreachable - 1)

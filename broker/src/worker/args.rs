@@ -102,7 +102,7 @@ request, sends it with the leased key, reports what came of it, and tries again 
 never see a key. Streams, uploads and both versions of the API pass.
 
 What the proxy itself refuses has the shape of Google's errors: 429 with a Retry-After while all keys are at
-their limit, 503 while no broker answers, 502 where Google cannot be reached, 504 after --deadline.
+their limit, 401 or 403 if the broker does not know or not permit the proxy, 503 while no broker answers, 502 where Google cannot be reached, 504 after --deadline.
 
 Examples:
   keybroker proxy

@@ -12,7 +12,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use super::{ExecArgs, Failure, say};
+use super::{ExecArgs, Failure, in_words, say};
 
 /// What the official SDKs and others look for.
 const VARIABLES: [&str; 2] = ["GEMINI_API_KEY", "GOOGLE_API_KEY"];
@@ -21,7 +21,8 @@ pub(super) async fn run(args: &ExecArgs) -> Result<u8, Failure> {
     let broker = args.lease.connect()?;
     let ttl = args.ttl;
     let options = args.lease.options(&args.model).permits(args.permits).input_tokens(args.input_tokens);
-    let lease = broker.acquire(options.wait(args.wait).ttl(ttl)).await.map_err(Failure::new)?;
+    let lease = broker.acquire(options.wait(args.wait).ttl(ttl)).await;
+    let lease = lease.map_err(|error| Failure::new(in_words(&error)))?;
     let outcome = with(args, lease).await;
     if broker.close().await.is_err() || broker.reports_lost() > 0 {
         say("the broker could not be told what came of the lease; it ends by itself");

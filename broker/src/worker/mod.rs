@@ -7,6 +7,8 @@ mod refusal;
 
 use std::{io::Write, process::ExitCode};
 
+use keybroker_client::Error;
+
 pub(crate) use args::seconds;
 pub use args::{ExecArgs, ProxyArgs};
 
@@ -36,6 +38,21 @@ impl Failure {
 
     fn with_code(text: impl ToString, code: u8) -> Self {
         Self { text: text.to_string(), code: Some(code) }
+    }
+}
+
+/// What the broker refuses, with the fix of whoever starts a command.
+fn in_words(error: &Error) -> String {
+    match error {
+        Error::Unauthenticated { message } => format!(
+            "the broker does not take the credentials of this command, which are not Google's: set KEYBROKER_TOKEN or \
+             --token-file, or --tls-cert and --tls-key, to those of one of its identities ({message})"
+        ),
+        Error::NotPermitted { message } => format!(
+            "the broker does not permit this, which is not Google's refusal: use the KEYBROKER_TOKEN or the certificate \
+             of an identity that may, or allow this one more in the broker's configuration ({message})"
+        ),
+        error => error.to_string(),
     }
 }
 

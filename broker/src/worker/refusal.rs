@@ -8,6 +8,8 @@ use axum::{
 use keybroker_client::{Error, GeminiError};
 use serde_json::json;
 
+use super::in_words;
+
 /// An answer of the proxy's own.
 pub(super) struct Refusal {
     status: StatusCode,
@@ -34,7 +36,11 @@ impl From<GeminiError> for Refusal {
             GeminiError::Broker(error) => error.retry_after(),
             _ => None,
         };
-        Self { status, text: error.to_string(), retry_after }
+        let text = match &error {
+            GeminiError::Broker(error) => in_words(error),
+            error => error.to_string(),
+        };
+        Self { status, text, retry_after }
     }
 }
 
@@ -43,6 +49,9 @@ fn of_broker(error: &Error) -> StatusCode {
         Error::Refused(_) => StatusCode::TOO_MANY_REQUESTS,
         Error::NeverPossible { .. } | Error::InvalidArgument { .. } => StatusCode::BAD_REQUEST,
         Error::UnknownPool { .. } => StatusCode::NOT_FOUND,
+        // Not for Google's SDKs to try again, as a 503 would be.
+        Error::Unauthenticated { .. } => StatusCode::UNAUTHORIZED,
+        Error::NotPermitted { .. } => StatusCode::FORBIDDEN,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
@@ -51,6 +60,8 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = match self.status {
             StatusCode::BAD_REQUEST => "INVALID_ARGUMENT",
+            StatusCode::UNAUTHORIZED => "UNAUTHENTICATED",
+            StatusCode::FORBIDDEN => "PERMISSION_DENIED",
             StatusCode::NOT_FOUND => "NOT_FOUND",
             StatusCode::TOO_MANY_REQUESTS => "RESOURCE_EXHAUSTED",
             StatusCode::GATEWAY_TIMEOUT => "DEADLINE_EXCEEDED",

@@ -29,19 +29,30 @@ func TestMain(m *testing.M) {
 }
 
 type scenario struct {
-	Name   string `json:"name"`
-	About  string `json:"about"`
-	Client struct {
-		Deadline    millis `json:"deadline"`
-		CallTimeout millis `json:"call_timeout"`
-		Attempts    int    `json:"attempts"`
-	} `json:"client"`
-	Steps []json.RawMessage `json:"steps"`
+	Name   string            `json:"name"`
+	About  string            `json:"about"`
+	Client client            `json:"client"`
+	Steps  []json.RawMessage `json:"steps"`
 	// The stage's.
-	Projects int               `json:"projects"`
-	Pool     json.RawMessage   `json:"pool"`
-	Brokers  int               `json:"brokers"`
-	Faults   []json.RawMessage `json:"faults"`
+	Projects   int               `json:"projects"`
+	Pool       json.RawMessage   `json:"pool"`
+	Brokers    int               `json:"brokers"`
+	Faults     []json.RawMessage `json:"faults"`
+	Identities []json.RawMessage `json:"identities"`
+	TLS        json.RawMessage   `json:"tls"`
+}
+
+// client is the options of one.
+type client struct {
+	Deadline    millis `json:"deadline"`
+	CallTimeout millis `json:"call_timeout"`
+	Attempts    int    `json:"attempts"`
+	Token       string `json:"token"`
+	TLS         *struct {
+		CAFile   string `json:"ca_file"`
+		CertFile string `json:"cert_file"`
+		KeyFile  string `json:"key_file"`
+	} `json:"tls"`
 }
 
 type millis int64
@@ -59,9 +70,11 @@ type step struct {
 	Generate  *generate       `json:"generate"`
 	Flush     *struct{}       `json:"flush"`
 	Sleep     *millis         `json:"sleep"`
+	Client    *client         `json:"client"`
 	Stage     string          `json:"stage"`
 	Number    json.RawMessage `json:"number"`
 	Rules     json.RawMessage `json:"rules"`
+	After     json.RawMessage `json:"after"`
 	As        string          `json:"as"`
 	Lease     string          `json:"lease"`
 	Expect    json.RawMessage `json:"expect"`
@@ -193,7 +206,8 @@ func play(t *testing.T, file string) {
 	var story scenario
 	strict(t, text, &story)
 	p := &player{T: t, leases: map[string]*keybroker.Lease{}}
-	p.start(file, story)
+	p.scene = stage.Open(p.T, file)
+	p.connect(story.Client)
 	for at, raw := range story.Steps {
 		var step step
 		strict(t, raw, &step)
@@ -204,21 +218,32 @@ func play(t *testing.T, file string) {
 	}
 }
 
-func (p *player) start(file string, story scenario) {
-	p.scene = stage.Open(p.T, file)
+// connect makes the client with these options.
+func (p *player) connect(given client) {
 	var options []keybroker.Option
-	if story.Client.CallTimeout > 0 {
-		options = append(options, keybroker.WithCallTimeout(story.Client.CallTimeout.duration()))
+	if given.CallTimeout > 0 {
+		options = append(options, keybroker.WithCallTimeout(given.CallTimeout.duration()))
 	}
-	var err error
-	if p.broker, err = keybroker.New(strings.Join(p.scene.Brokers, ","), options...); err != nil {
+	if given.Token != "" {
+		options = append(options, keybroker.WithToken(given.Token))
+	}
+	if files := given.TLS; files != nil {
+		path := func(file string) string { return filepath.Join(p.scene.Certificates, file) }
+		options = append(options, keybroker.WithCAFile(path(files.CAFile)))
+		if files.CertFile != "" {
+			options = append(options, keybroker.WithClientCertificate(path(files.CertFile), path(files.KeyFile)))
+		}
+	}
+	broker, err := keybroker.New(strings.Join(p.scene.Brokers, ","), options...)
+	if err != nil {
 		p.Fatal(err)
 	}
-	p.Cleanup(func() { p.broker.Close() })
+	p.broker = broker
+	p.Cleanup(func() { broker.Close() })
 	transport := &keybroker.Transport{
-		Client:   p.broker,
-		Deadline: story.Client.Deadline.duration(),
-		Attempts: story.Client.Attempts,
+		Client:   broker,
+		Deadline: given.Deadline.duration(),
+		Attempts: given.Attempts,
 	}
 	p.gemini, err = keybrokergenai.NewClient(p.Context(), transport, &genai.ClientConfig{
 		HTTPClient:  &http.Client{Transport: &http.Transport{}},
@@ -290,6 +315,8 @@ func (p *player) take(step step, raw json.RawMessage) {
 		}
 	case step.Sleep != nil:
 		time.Sleep(step.Sleep.duration())
+	case step.Client != nil:
+		p.connect(*step.Client)
 	case step.Stage != "":
 		p.stage(step, raw)
 	default:

@@ -12,6 +12,7 @@ export type ErrorKind =
   | "unavailable"
   | "deadline_exceeded"
   | "unauthenticated"
+  | "not_permitted"
   | "report_lost"
   | "send_window_passed"
   | "transport"
@@ -192,7 +193,16 @@ export class UnauthenticatedError extends KeybrokerError {
   override readonly kind = "unauthenticated";
   /** @internal */
   constructor(address: string, words: string) {
-    super(`the broker at ${address} does not take this client's token: give the right one as the option token (${words})`);
+    super(`the broker at ${address} does not take this client's token: give the right one as the option token, or a certificate in tls (${words})`);
+  }
+}
+
+/** The broker knows this client, and does not let it do this. */
+export class NotPermittedError extends KeybrokerError {
+  override readonly kind = "not_permitted";
+  /** @internal */
+  constructor(address: string, words: string) {
+    super(`the broker at ${address} does not permit this: ask for what the identity may use, or have it allowed more (${words})`);
   }
 }
 

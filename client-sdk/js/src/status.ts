@@ -8,6 +8,7 @@ import {
   LeaseEndedError,
   NeverPossibleError,
   NoUsableKeyError,
+  NotPermittedError,
   OtherError,
   RefusedError,
   UnauthenticatedError,
@@ -58,6 +59,10 @@ export function readStatus(error: ServiceError, address: string, within: number)
       return new UnknownLeaseError(words);
     case "LEASE_ENDED":
       return new LeaseEndedError(words);
+    case "NOT_AUTHENTICATED":
+      return new UnauthenticatedError(address, words);
+    case "NOT_PERMITTED":
+      return new NotPermittedError(address, words);
     case "LEDGER_UNAVAILABLE":
     case "LEDGER_CHANGED":
     case "SHUTTING_DOWN":
@@ -93,8 +98,9 @@ function byCode(code: Code, address: string, words: string, details: Details, wi
     case Code.INVALID_ARGUMENT:
       return new InvalidArgumentError(words, details.fields);
     case Code.UNAUTHENTICATED:
-    case Code.PERMISSION_DENIED:
       return new UnauthenticatedError(address, words);
+    case Code.PERMISSION_DENIED:
+      return new NotPermittedError(address, words);
     case Code.INTERNAL:
     case Code.UNKNOWN:
       // A stream that the network or a dying server broke off.
@@ -110,7 +116,7 @@ function byCode(code: Code, address: string, words: string, details: Details, wi
 /** The broker could not be reached. */
 export function unreachable(address: string, words: string, answerLost: boolean): UnavailableError {
   return new UnavailableError(
-    `the broker at ${address} cannot be reached: start it, or correct the address given to Broker (${words})`,
+    `the broker at ${address} cannot be reached: start it, or correct the address given to Broker, or its option tls (${words})`,
     undefined,
     answerLost,
   );

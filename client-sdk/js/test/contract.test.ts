@@ -19,8 +19,17 @@ type Fields = Readonly<Record<string, unknown>>;
 interface Scenario {
   readonly name: string;
   readonly about: string;
-  readonly client?: { readonly deadline?: number; readonly call_timeout?: number; readonly attempts?: number };
+  readonly client?: Client;
   readonly steps: readonly Fields[];
+}
+
+/** Options of a client. */
+interface Client {
+  readonly deadline?: number;
+  readonly call_timeout?: number;
+  readonly attempts?: number;
+  readonly token?: string;
+  readonly tls?: { readonly ca_file: string; readonly cert_file?: string; readonly key_file?: string };
 }
 
 interface Range {
@@ -45,24 +54,32 @@ const EXPECTATIONS: Readonly<Record<string, readonly string[]>> = {
   generate: ["answer", "error", "status", "events"],
   flush: [],
   sleep: [],
+  client: [],
   stage: ["in_flight", "granted", "settled", "waiting", "calls", "refused", "keys_in_url"],
 };
-const SETTINGS = ["deadline", "call_timeout", "attempts"];
+const SETTINGS = ["deadline", "call_timeout", "attempts", "token", "tls"];
 const ACQUIRE = ["model", "pool", "wait", "ttl", "permits", "input_tokens", "consumer"];
 
 class Runner {
   readonly #leases = new Map<string, Lease>();
+  private broker: Broker;
+  private ai: GoogleGenAI;
 
   constructor(
-    private readonly broker: Broker,
-    private readonly ai: GoogleGenAI,
-    private readonly ask: (step: Fields) => Promise<Result>,
-  ) {}
+    private readonly scene: Scene,
+    client: Client,
+  ) {
+    [this.broker, this.ai] = connect(scene, client);
+  }
+
+  close(): Promise<void> {
+    return this.broker.close();
+  }
 
   async play(step: Fields): Promise<void> {
     const action = Object.keys(EXPECTATIONS).find((name) => name in step);
     assert.ok(action !== undefined, `an unknown action: ${JSON.stringify(step)}`);
-    known(step, [action, "expect", "as", "lease", ...(action === "stage" ? ["number", "rules"] : [])]);
+    known(step, [action, "expect", "as", "lease", ...(action === "stage" ? ["number", "rules", "after"] : [])]);
     const expected = fields(step["expect"] ?? {});
     known(expected, EXPECTATIONS[action] ?? []);
     const result = await this.#take(action, step);
@@ -76,7 +93,7 @@ class Runner {
   async #take(action: string, step: Fields): Promise<Result> {
     switch (action) {
       case "stage":
-        return this.ask(step);
+        return this.scene.take(step);
       case "acquire":
         return this.#acquire(step);
       case "begin_send":
@@ -93,6 +110,10 @@ class Runner {
         return this.#abandon(step);
       case "generate":
         return this.#generate(fields(step["generate"]));
+      case "client":
+        await this.broker.close();
+        [this.broker, this.ai] = connect(this.scene, fields(step["client"]));
+        return {};
       case "flush":
         await this.broker.flush();
         return {};
@@ -262,20 +283,38 @@ function known(given: Fields, names: readonly string[]): void {
   assert.deepEqual(strange, [], `unknown words in ${JSON.stringify(given)}`);
 }
 
+/** A client with these options. */
+function connect(scene: Scene, client: Client): [Broker, GoogleGenAI] {
+  known({ ...client }, SETTINGS);
+  const { call_timeout: callTimeout, deadline, attempts, token, tls } = client;
+  const path = (name: string) => join(scene.certificates, name);
+  known({ ...tls }, ["ca_file", "cert_file", "key_file"]);
+  const broker = new Broker(scene.brokers, {
+    reportPatience: 15_000,
+    ...(callTimeout === undefined ? {} : { callTimeout }),
+    ...(token === undefined ? {} : { token }),
+    ...(tls === undefined
+      ? {}
+      : {
+          tls: {
+            ca: path(tls.ca_file),
+            ...(tls.cert_file === undefined ? {} : { cert: path(tls.cert_file) }),
+            ...(tls.key_file === undefined ? {} : { key: path(tls.key_file) }),
+          },
+        }),
+  });
+  return [broker, createGenAI(broker, { baseUrl: scene.gemini, deadline, attempts })];
+}
+
 async function play(file: string): Promise<void> {
   const scenario = JSON.parse(readFileSync(file, "utf8")) as Scenario;
-  known(scenario.client ?? {}, SETTINGS);
-  const { call_timeout: callTimeout, deadline, attempts } = scenario.client ?? {};
   const scene = await Scene.open(file);
   try {
-    const broker = new Broker(scene.brokers, { reportPatience: 15_000, ...(callTimeout === undefined ? {} : { callTimeout }) });
-    const runner = new Runner(broker, createGenAI(broker, { baseUrl: scene.gemini, deadline, attempts }), (step) =>
-      scene.take(step),
-    );
+    const runner = new Runner(scene, scenario.client ?? {});
     for (const step of scenario.steps) {
       await runner.play(step);
     }
-    await broker.close();
+    await runner.close();
   } finally {
     await scene.end();
   }

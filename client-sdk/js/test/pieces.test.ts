@@ -15,6 +15,7 @@ import {
   InvalidArgumentError,
   KeybrokerError,
   NoUsableKeyError,
+  NotPermittedError,
   OtherError,
   RefusedError,
   UnavailableError,
@@ -170,6 +171,8 @@ describe("a status", () => {
       UNKNOWN_POOL: "unknown_pool",
       UNKNOWN_LEASE_ID: "unknown_lease",
       LEASE_ENDED: "lease_ended",
+      NOT_AUTHENTICATED: "unauthenticated",
+      NOT_PERMITTED: "not_permitted",
       COOLING_DOWN: "refused",
       LEDGER_UNAVAILABLE: "unavailable",
       SHUTTING_DOWN: "unavailable",
@@ -179,7 +182,10 @@ describe("a status", () => {
       assert.equal(of(Code.UNAVAILABLE, "x", [reason(name)]).kind, kind);
     }
     assert.equal(of(Code.UNAUTHENTICATED, "x").kind, "unauthenticated");
-    assert.equal(of(Code.PERMISSION_DENIED, "x", [reason("NOT_PERMITTED")]).kind, "unauthenticated");
+    const denied = of(Code.PERMISSION_DENIED, "identity nightly may not", [reason("NOT_PERMITTED")]);
+    assert.ok(denied instanceof NotPermittedError && !denied.isRetryable);
+    assert.match(denied.message, /identity nightly may not/);
+    assert.equal(of(Code.PERMISSION_DENIED, "x").kind, "not_permitted");
     assert.equal(of(Code.DEADLINE_EXCEEDED, "x").kind, "deadline_exceeded");
     assert.equal(of(Code.RESOURCE_EXHAUSTED, "x").kind, "unavailable");
   });

@@ -101,6 +101,8 @@ export class Scene {
     readonly brokers: readonly string[],
     /** The base URL of the fake Gemini. */
     readonly gemini: string,
+    /** The folder that certificates are named in. */
+    readonly certificates: string,
   ) {}
 
   static async open(file: string): Promise<Scene> {
@@ -111,8 +113,8 @@ export class Scene {
       program.log += String(text);
     });
     const lines = createInterface({ input: stdout })[Symbol.asyncIterator]();
-    const { brokers, gemini } = (await read(program, lines)) as { brokers: string[]; gemini: string };
-    return new Scene(program, lines, brokers, gemini);
+    const said = (await read(program, lines)) as { brokers: string[]; gemini: string; certificates: string };
+    return new Scene(program, lines, said.brokers, said.gemini, said.certificates);
   }
 
   /** Has the stage take a step, and reads its answer. */

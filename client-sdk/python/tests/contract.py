@@ -23,7 +23,7 @@ import keybroker.genai
 from support import ROOT, binary
 
 SCENARIOS = ROOT / "client-sdk" / "contract" / "scenarios"
-FIELDS = {"name", "about", "projects", "pool", "brokers", "faults", "client", "steps"}
+FIELDS = {"name", "about", "projects", "pool", "brokers", "faults", "identities", "tls", "client", "steps"}
 STAGE = {"stop_broker", "start_broker", "drain_broker", "faults", "see"}
 PROMPT = "Why is the sky blue?"
 
@@ -47,6 +47,7 @@ class Stage:
         where = self._read()
         self.brokers: list[str] = where["brokers"]
         self.gemini: str = where["gemini"]
+        self.certificates = Path(where["certificates"])
 
     def take(self, step: dict[str, Any]) -> Any:
         """Hands over a step, and reads the answer."""
@@ -91,15 +92,33 @@ class Player:
         self.stage = stage
         self.is_async = is_async
         self.leases: dict[str, Any] = {}
-        given = dict(self.scenario.get("client", {}))
-        settings = {"call_timeout": given.pop("call_timeout") / 1000} if "call_timeout" in given else {}
+        self.runner = asyncio.Runner()
+        self.connect(self.scenario.get("client", {}))
+
+    def connect(self, options: dict[str, Any]) -> None:
+        """Makes the client with these options."""
+        given = dict(options)
+        settings: dict[str, Any] = {}
+        if "call_timeout" in given:
+            settings["call_timeout"] = given.pop("call_timeout") / 1000
+        if "token" in given:
+            settings["token"] = given.pop("token")
+        if "tls" in given:
+            files = {name: self.stage.certificates / file for name, file in given.pop("tls").items()}
+            settings["tls"] = keybroker.Tls(**files)
         calls: dict[str, Any] = {"deadline": given.pop("deadline") / 1000} if "deadline" in given else {}
         if "attempts" in given:
             calls["attempts"] = given.pop("attempts")
         assert not given, f"options that are not known: {given}"
-        self.broker = keybroker.Broker(stage.brokers, **settings)
-        self.gemini = keybroker.genai.Client(self.broker, http_options={"base_url": stage.gemini}, **calls)
-        self.runner = asyncio.Runner()
+        self.broker = keybroker.Broker(self.stage.brokers, **settings)
+        self.gemini = keybroker.genai.Client(self.broker, http_options={"base_url": self.stage.gemini}, **calls)
+
+    def disconnect(self) -> None:
+        """Closes the client."""
+        with contextlib.suppress(keybroker.KeybrokerError):
+            self.broker.close(2)
+        if self.is_async:
+            self.runner.run(self.gemini.aio.aclose())
 
     def play(self) -> None:
         """Takes all steps."""
@@ -110,10 +129,7 @@ class Player:
                 except AssertionError as error:
                     raise AssertionError(f"step {number}, {json.dumps(step)[:300]}: {error}") from error
         finally:
-            with contextlib.suppress(keybroker.KeybrokerError):
-                self.broker.close(2)
-            if self.is_async:
-                self.runner.run(self.gemini.aio.aclose())
+            self.disconnect()
             self.runner.close()
 
     def take(self, step: dict[str, Any]) -> None:
@@ -226,6 +242,11 @@ class Player:
         if self.is_async:
             self.runner.run(_collect())
         self.wait(self.client.flush())
+        return {}
+
+    def do_client(self, name: str, fields: dict[str, Any]) -> dict[str, Any]:
+        self.disconnect()
+        self.connect(fields)
         return {}
 
     def do_sleep(self, name: str, fields: float) -> dict[str, Any]:

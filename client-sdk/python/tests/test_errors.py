@@ -143,8 +143,10 @@ def test_a_real_broker_tells_who_is_not_known_and_who_may_not() -> None:
             small.client(token="fake-token-wrong").lease(MODEL)
         with pytest.raises(keybroker.Unauthenticated, match="no credentials"):
             small.client().lease(MODEL)
-        with pytest.raises(keybroker.Unauthenticated, match="identity nightly may not lease for model"):
+        with pytest.raises(keybroker.NotPermitted, match="identity nightly may not lease for model") as caught:
             small.client(token="fake-token-of-a-worker").lease("gemini-3-pro")
+        assert not caught.value.retryable
+        assert caught.value.kind == "not_permitted"
 
 
 def test_a_token_is_not_sent_in_plaintext() -> None:
@@ -242,4 +244,4 @@ def test_kinds_are_distinct() -> None:
         if isinstance(error, type) and issubclass(error, keybroker.KeybrokerError) and error.kind != "other"
     ]
     assert sorted(kinds) == sorted(set(kinds))
-    assert len(kinds) == 12
+    assert len(kinds) == 13

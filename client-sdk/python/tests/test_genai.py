@@ -206,7 +206,7 @@ def test_a_refusal_is_an_error_of_this_package() -> None:
 
 def test_a_broker_that_is_down(ask: Ask) -> None:
     address = f"127.0.0.1:{free_port()}"
-    client = keybroker.genai.Client(address, attempts=2)
+    client = keybroker.genai.Client(address, deadline=1)
     with pytest.raises(keybroker.Unavailable, match=address):
         ask(client, "models.generate_content", {"model": MODEL, "contents": PROMPT})
 

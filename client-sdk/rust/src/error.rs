@@ -87,10 +87,21 @@ pub enum Error {
         within: Duration,
     },
 
-    /// The broker does not take the token, or wants one.
-    #[error("the broker does not take this client's token: give one with BrokerBuilder::token ({message})")]
+    /// The broker does not take the token or the certificate, or wants one.
+    #[error(
+        "the broker does not take this client's token: give one with BrokerBuilder::token, or a certificate with tls ({message})"
+    )]
     Unauthenticated {
         /// The broker's words.
+        message: String,
+    },
+
+    /// The broker knows who asks, and does not let them do this.
+    #[error(
+        "the broker does not permit this: ask for what the identity may use, or have it allowed more ({message})"
+    )]
+    NotPermitted {
+        /// The broker's words: they name the identity and what it may do.
         message: String,
     },
 

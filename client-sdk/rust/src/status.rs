@@ -36,9 +36,9 @@ pub(crate) fn read(status: &Status, now: Instant, within: Duration) -> Error {
             | ErrorReason::Overloaded
             | ErrorReason::DeadlinePassed),
         ) => Error::Unavailable { reason: Some(reason), message, retry_after, answer_lost: false },
-        Some(ErrorReason::Unspecified | ErrorReason::NotAuthenticated | ErrorReason::NotPermitted) | None => {
-            by_code(status, &details, message, retry_after, now, within)
-        }
+        Some(ErrorReason::NotAuthenticated) => Error::Unauthenticated { message },
+        Some(ErrorReason::NotPermitted) => Error::NotPermitted { message },
+        Some(ErrorReason::Unspecified) | None => by_code(status, &details, message, retry_after, now, within),
     }
 }
 
@@ -68,7 +68,8 @@ fn by_code(
         }
         Code::DeadlineExceeded | Code::Cancelled => Error::DeadlineExceeded { within },
         Code::InvalidArgument => invalid(details, message),
-        Code::Unauthenticated | Code::PermissionDenied => Error::Unauthenticated { message },
+        Code::Unauthenticated => Error::Unauthenticated { message },
+        Code::PermissionDenied => Error::NotPermitted { message },
         // A broken connection surfaces as Unknown or Internal with a cause; the server's own
         // Unknown has none.
         Code::Unknown | Code::Internal if has_cause(status) => {
@@ -195,6 +196,11 @@ mod tests {
         assert!(matches!(of(Code::NotFound, ErrorReason::UnknownPool), Error::UnknownPool { .. }));
         assert!(matches!(of(Code::NotFound, ErrorReason::UnknownLeaseId), Error::UnknownLease { .. }));
         assert!(matches!(of(Code::FailedPrecondition, ErrorReason::LeaseEnded), Error::LeaseEnded { .. }));
+        let unknown = of(Code::Unauthenticated, ErrorReason::NotAuthenticated);
+        assert!(matches!(unknown, Error::Unauthenticated { .. }) && !unknown.is_retryable());
+        let denied = of(Code::PermissionDenied, ErrorReason::NotPermitted);
+        assert!(matches!(denied, Error::NotPermitted { .. }) && !denied.is_retryable());
+        assert!(denied.to_string().contains("the broker's words"), "{denied}");
         for reason in [
             ErrorReason::LedgerUnavailable,
             ErrorReason::LedgerChanged,
@@ -215,7 +221,8 @@ mod tests {
         assert!(matches!(of(Code::Unavailable), Error::Unavailable { answer_lost: true, .. }));
         assert!(matches!(of(Code::Cancelled), Error::DeadlineExceeded { .. }));
         assert!(matches!(of(Code::ResourceExhausted), Error::Unavailable { .. }));
-        assert!(matches!(of(Code::PermissionDenied), Error::Unauthenticated { .. }));
+        assert!(matches!(of(Code::Unauthenticated), Error::Unauthenticated { .. }));
+        assert!(matches!(of(Code::PermissionDenied), Error::NotPermitted { .. }));
         assert!(matches!(of(Code::Aborted), Error::Other { code: Code::Aborted, .. }));
         assert!(matches!(of(Code::Unknown), Error::Other { .. }));
     }

@@ -49,7 +49,10 @@ async fn play(args: &Args) -> Result<(), Error> {
     if !args.command.is_empty() {
         return perform(&scenario, stage, &args.command).await;
     }
-    say(&serde_json::json!({ "brokers": stage.addresses(), "gemini": stage.gemini.base_url }))?;
+    let folder = stage.folder().display().to_string();
+    say(&serde_json::json!({
+        "brokers": stage.addresses(), "gemini": stage.gemini.base_url, "certificates": folder,
+    }))?;
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while let Some(line) = lines.next_line().await? {
         let step: StageStep = serde_json::from_str(&line).map_err(|error| format!("{line}: {error}"))?;

@@ -1,7 +1,8 @@
 //! A scenario, as it stands in its file.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
+use keybroker::access::TokenDigest;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -31,6 +32,12 @@ pub struct Scenario {
     /// What goes wrong at Gemini from the start.
     #[serde(default)]
     pub faults: Vec<FaultRule>,
+    /// Who may call, as in the broker's configuration, but `token` in place of its digest. None: anyone.
+    #[serde(default)]
+    pub identities: Vec<Map<String, Value>>,
+    /// Encrypted connections; none: plain text.
+    #[serde(default)]
+    pub tls: Option<Tls>,
     /// Options of the SDK's client.
     #[serde(default)]
     pub client: Map<String, Value>,
@@ -38,6 +45,18 @@ pub struct Scenario {
     #[serde(default)]
     pub steps: Vec<Map<String, Value>>,
 }
+
+/// What the brokers' certificates are made for.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// Certificates of clients, by the name of their file: a subject alternative name of each.
+    #[serde(default)]
+    pub certificates: BTreeMap<String, String>,
+}
+
+/// The token by which the stage looks into brokers that want one.
+pub(super) const OWN_TOKEN: &str = "token-of-the-stage";
 
 fn one() -> usize {
     1
@@ -53,17 +72,39 @@ impl Scenario {
         serde_json::from_str(&text).map_err(|error| format!("{}: {error}", file.display()).into())
     }
 
-    /// The broker's configuration.
+    /// The broker's configuration, with certificates from a folder.
     ///
     /// # Errors
-    /// If the pool's fields cannot stand in a configuration.
-    pub fn catalogue(&self) -> Result<String, Error> {
+    /// If the pool's fields cannot stand in a configuration, or an identity's token is no text.
+    pub fn catalogue(&self, folder: &Path) -> Result<String, Error> {
         let mut pool = self.pool.clone();
         pool.insert("name".to_owned(), "default".into());
         let projects: Vec<Value> = (0..self.projects).map(project).collect();
-        let whole = serde_json::json!({ "default_plan": "off", "pools": [pool], "projects": projects });
+        let mut whole = serde_json::json!({ "default_plan": "off", "pools": [pool], "projects": projects });
+        if !self.identities.is_empty() {
+            let own = serde_json::json!({ "name": "stage", "roles": ["viewer"], "token": OWN_TOKEN });
+            let all = self.identities.iter().cloned().chain(own.as_object().cloned());
+            whole["identities"] = all.map(identity).collect::<Result<_, _>>()?;
+        }
+        if self.tls.is_some() {
+            let file = |name: &str| folder.join("own").join(name).display().to_string();
+            whole["tls"] = serde_json::json!({
+                "cert_file": file("server.pem"),
+                "key_file": file("server.key"),
+                "client_ca_file": file("ca.pem"),
+            });
+        }
         Ok(toml::to_string(&whole)?)
     }
+}
+
+/// The configuration holds the digest of a token alone.
+fn identity(mut fields: Map<String, Value>) -> Result<Value, Error> {
+    if let Some(token) = fields.remove("token") {
+        let token = token.as_str().ok_or("the token of an identity is a text")?;
+        fields.insert("token_sha256".to_owned(), serde_json::json!([TokenDigest::of(token).to_string()]));
+    }
+    Ok(fields.into())
 }
 
 /// As the fake Gemini names them; see `FakeGeminiConfig::with_projects`.
@@ -94,6 +135,9 @@ pub enum StageStep {
         /// Which.
         #[serde(default)]
         number: usize,
+        /// After so many milliseconds, which are not waited for; 0: at once.
+        #[serde(default)]
+        after: u64,
     },
     /// Replaces what goes wrong at Gemini.
     Faults {

@@ -1,16 +1,23 @@
 //! Brokers and a fake Gemini, as a scenario wants them.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
 
+use keybroker_client::{Broker as Client, BrokerBuilder, Tls};
 use keybroker_proto::v1::{InspectPoolRequest, InspectPoolResponse, LimitStatus, admin_client::AdminClient};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tonic::Request;
 
-use super::{Error, Expected, Scenario, Seen, StageStep};
+use super::{Error, Expected, Scenario, Seen, StageStep, scenario::OWN_TOKEN};
 use crate::{
     fake_gemini::{FakeGemini, FakeGeminiConfig, Limits, config::ANY},
     harness::{
         broker::{BrokerOptions, BrokerProcess},
+        certificates::{Authority, Validity},
         process::free_port,
         redis::RedisServer,
     },
@@ -26,9 +33,11 @@ pub struct Stage {
     /// The fake Gemini.
     pub gemini: FakeGemini,
     brokers: Vec<Broker>,
-    // Both outlive the brokers.
+    look_with: BrokerBuilder,
+    // All outlive the brokers.
     _redis: Option<RedisServer>,
-    _folder: TempDir,
+    _authorities: Vec<Authority>,
+    folder: TempDir,
 }
 
 #[derive(Debug)]
@@ -36,6 +45,8 @@ struct Broker {
     address: String,
     options: BrokerOptions,
     process: Option<BrokerProcess>,
+    /// It starts later.
+    late: Option<JoinHandle<std::io::Result<BrokerProcess>>>,
 }
 
 impl Broker {
@@ -44,11 +55,37 @@ impl Broker {
         Ok(())
     }
 
-    async fn inspect(&self) -> Option<InspectPoolResponse> {
-        self.process.as_ref()?;
-        let mut admin = AdminClient::connect(format!("http://{}", self.address)).await.ok()?;
-        let request = InspectPoolRequest { pool: "default".to_owned() };
+    fn start_after(&mut self, wait: Duration) {
+        let options = self.options.clone();
+        self.late = Some(std::thread::spawn(move || {
+            std::thread::sleep(wait);
+            BrokerProcess::start(&options)
+        }));
+    }
+
+    /// Waits for a start that was to come later.
+    fn settle(&mut self) -> Result<(), Error> {
+        if let Some(late) = self.late.take() {
+            self.process = Some(late.join().map_err(|_| "the thread that starts a broker panicked")??);
+        }
+        Ok(())
+    }
+
+    async fn inspect(&self, with: &BrokerBuilder) -> Option<InspectPoolResponse> {
+        let endpoint = with.endpoint(&self.address).ok()?;
+        let mut admin = AdminClient::new(endpoint.connect().await.ok()?);
+        let mut request = Request::new(InspectPoolRequest { pool: "default".to_owned() });
+        if let Some(token) = with.authorization() {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
         admin.inspect_pool(request).await.ok().map(tonic::Response::into_inner)
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // Else it would outlive this one.
+        let _ = self.settle();
     }
 }
 
@@ -93,7 +130,15 @@ impl Stage {
         }
         let folder = TempDir::with_prefix("keybroker-contract")?;
         let file = folder.path().join("keybroker.toml");
-        std::fs::write(&file, scenario.catalogue()?)?;
+        std::fs::write(&file, scenario.catalogue(folder.path())?)?;
+        let authorities = authorities(scenario, folder.path())?;
+        let mut look_with = Client::builder();
+        if !scenario.identities.is_empty() {
+            look_with = look_with.token(&OWN_TOKEN.into())?;
+        }
+        if let Some(own) = authorities.first() {
+            look_with = look_with.tls(Tls::new().ca_file(own.path("ca.pem")));
+        }
         let redis = if scenario.brokers > 0 { Some(RedisServer::start()?) } else { None };
         let mut brokers = Vec::new();
         for _ in 0..scenario.brokers.max(1) {
@@ -103,11 +148,16 @@ impl Stage {
                 Some(redis) => options.arg("--redis-url", redis.url()),
                 None => options.arg("--data-dir", folder.path().join("data").display().to_string()),
             };
-            let mut broker = Broker { address, options, process: None };
+            let mut broker = Broker { address, options, process: None, late: None };
             broker.start()?;
             brokers.push(broker);
         }
-        Ok(Self { gemini, brokers, _redis: redis, _folder: folder })
+        Ok(Self { gemini, brokers, look_with, _redis: redis, _authorities: authorities, folder })
+    }
+
+    /// Where the files of certificates are, in the folders `own` and `foreign`.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// The addresses of the brokers.
@@ -122,7 +172,10 @@ impl Stage {
     pub async fn take(&mut self, step: StageStep) -> Result<Value, Error> {
         match step {
             StageStep::StopBroker { number } => self.broker(number)?.process = None,
-            StageStep::StartBroker { number } => self.broker(number)?.start()?,
+            StageStep::StartBroker { number, after: 0 } => self.broker(number)?.start()?,
+            StageStep::StartBroker { number, after } => {
+                self.broker(number)?.start_after(Duration::from_millis(after));
+            }
             StageStep::DrainBroker { number } => {
                 let broker = self.broker(number)?.process.as_mut().ok_or("the broker does not run")?;
                 broker.process().signal("TERM")?;
@@ -143,7 +196,9 @@ impl Stage {
         let count = self.brokers.len();
         let missing =
             || format!("there is no broker {number}: they are numbered from 0, and there are {count}");
-        self.brokers.get_mut(number).ok_or_else(|| missing().into())
+        let broker = self.brokers.get_mut(number).ok_or_else(missing)?;
+        broker.settle()?;
+        Ok(broker)
     }
 
     /// Looks until all is as expected, or patience ends.
@@ -167,7 +222,7 @@ impl Stage {
             ..Seen::default()
         };
         for broker in &self.brokers {
-            let Some(pool) = broker.inspect().await else { continue };
+            let Some(pool) = broker.inspect(&self.look_with).await else { continue };
             let counters = pool.counters.unwrap_or_default();
             seen.granted += counters.granted;
             seen.settled += counters.settled;
@@ -181,4 +236,19 @@ impl Stage {
         }
         seen
     }
+}
+
+/// The brokers' authority, and a foreign one that signs the same names; none in plain text.
+fn authorities(scenario: &Scenario, folder: &Path) -> Result<Vec<Authority>, Error> {
+    let Some(tls) = &scenario.tls else { return Ok(Vec::new()) };
+    let mut made = Vec::new();
+    for name in ["own", "foreign"] {
+        let authority = Authority::within(folder, name)?;
+        authority.sign("server", "127.0.0.1", Validity::Valid)?;
+        for (file, name) in &tls.certificates {
+            authority.sign(file, name, Validity::Valid)?;
+        }
+        made.push(authority);
+    }
+    Ok(made)
 }

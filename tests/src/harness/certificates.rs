@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
@@ -33,7 +33,18 @@ impl Authority {
     /// # Errors
     /// If it cannot be made or written.
     pub fn new(name: &str) -> io::Result<Self> {
-        let folder = TempDir::with_prefix("keybroker-tls")?;
+        Self::with_folder(name, TempDir::with_prefix("keybroker-tls")?)
+    }
+
+    /// A new one, whose folder has its name and is in this one.
+    ///
+    /// # Errors
+    /// If it cannot be made or written.
+    pub fn within(folder: &Path, name: &str) -> io::Result<Self> {
+        Self::with_folder(name, tempfile::Builder::new().prefix(name).rand_bytes(0).tempdir_in(folder)?)
+    }
+
+    fn with_folder(name: &str, folder: TempDir) -> io::Result<Self> {
         let key = KeyPair::generate().map_err(io::Error::other)?;
         let mut params = CertificateParams::new(Vec::new()).map_err(io::Error::other)?;
         params.distinguished_name.push(DnType::CommonName, name);

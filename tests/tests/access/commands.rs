@@ -8,6 +8,8 @@ use keybroker_tests::harness::{
     process::{Process, wait_until},
 };
 
+use serde_json::{Value, json};
+
 use super::{Setting, identity, token};
 
 struct Commands {
@@ -97,23 +99,49 @@ fn what_is_wrong_with_a_token_or_a_file_is_named() {
     }
 }
 
-#[test]
-fn a_proxy_is_let_in_by_its_certificate_and_token() {
-    let it = Commands::start();
-    let mut gemini = Command::new(binary("keybroker"));
-    gemini.args(["proxy", "--listen", "127.0.0.1:0", "--upstream", "http://127.0.0.1:9", "--attempts", "1"]);
-    gemini.env("KEYBROKER_BROKER", format!("https://{}", it.setting.broker.grpc));
-    gemini.env("KEYBROKER_TLS_CA", it.authority.file("ca.pem")).env("KEYBROKER_TOKEN", token("w"));
-    let log = it.authority.path("proxy.log");
-    gemini.stderr(fs::File::create(&log).unwrap());
-    let _proxy = Process::start("keybroker proxy", &mut gemini).unwrap();
+/// What a proxy of this identity answers to a request, and its status.
+fn through_a_proxy(it: &Commands, name: &str) -> (u16, Value) {
+    let upstream = ["--upstream", "http://127.0.0.1:9", "--attempts", "3", "--deadline", "60"];
+    let mut command = it.command(&["proxy", "--listen", "127.0.0.1:0"], name);
+    let log = it.authority.path(&format!("proxy-of-{name}.log"));
+    command.args(upstream).stderr(fs::File::create(&log).unwrap());
+    let _proxy = Process::start("keybroker proxy", &mut command).unwrap();
     let address = || {
         let text = fs::read_to_string(&log).unwrap();
         Some(text.split("http://").nth(1)?.split(';').next()?.to_owned())
     };
     assert!(wait_until(Duration::from_secs(10), || address().is_some()));
     let url = format!("http://{}/v1beta/models/gemini-2.5-flash:generateContent", address().unwrap());
+    let (_, text) =
+        run(Command::new("curl").args(["-s", "-w", "%{http_code}", "-d", "{\"contents\":[]}", &url]));
+    let (body, status) = text.split_at(text.len() - 3);
+    (status.parse().unwrap(), serde_json::from_str(body).unwrap())
+}
+
+#[test]
+fn a_proxy_is_let_in_by_its_certificate_and_token() {
     // A lease was had, and Google is not there.
-    let (_, text) = run(Command::new("curl").args(["-s", "-d", "{\"contents\":[]}", &url]));
-    assert!(text.contains("502") && text.contains("Gemini"), "{text}");
+    let (status, body) = through_a_proxy(&Commands::start(), "w");
+    assert!(status == 502 && body["error"]["message"].as_str().unwrap().contains("Gemini"), "{body}");
+}
+
+#[test]
+fn a_proxy_and_exec_say_that_it_is_the_broker_who_does_not_let_them_in() {
+    let it = Commands::start();
+    let show = ["exec", "--model", "gemini-2.5-flash", "--", "true"];
+    for (name, code, status, said) in
+        [("nobody", 401, "UNAUTHENTICATED", "not known"), ("ops", 403, "PERMISSION_DENIED", "ops")]
+    {
+        let (answered, body) = through_a_proxy(&it, name);
+        let error = &body["error"];
+        assert_eq!((answered, &error["code"], &error["status"]), (code, &json!(code), &json!(status)));
+        let message = error["message"].as_str().unwrap();
+        let (exit, text) = run(&mut it.command(&show, name));
+        assert_eq!(exit, Some(125), "{text}");
+        assert_eq!(text.trim_end(), message);
+        for word in ["keybroker: the broker does not", "KEYBROKER_TOKEN", said, "not Google's"] {
+            assert!(message.contains(word), "{word}: {message}");
+        }
+        assert!(!message.contains("token-of"), "{message}");
+    }
 }

@@ -4,8 +4,8 @@ use std::{collections::HashMap, time::Duration};
 
 use futures_util::StreamExt;
 use keybroker_client::{
-    AcquireOptions, Action, Advice, Broker, Error, Gemini, GeminiError, Lease, Outcome, TransportKind, Usage,
-    gemini::types::GenerateContentRequest,
+    AcquireOptions, Action, Advice, Broker, Error, Gemini, GeminiError, Lease, Outcome, Tls, TransportKind,
+    Usage, gemini::types::GenerateContentRequest,
 };
 use keybroker_tests::contract::{Scenario, Stage, StageStep};
 use serde_json::{Map, Value, json};
@@ -19,22 +19,52 @@ struct Player {
     leases: HashMap<String, Lease>,
 }
 
-/// Plays a scenario; what was not as it says.
-pub(crate) async fn play(scenario: &Scenario, stage: Stage) -> Result<(), String> {
+/// A client with these options.
+fn connect(options: &Fields, stage: &Stage) -> Result<(Broker, Gemini), String> {
     let mut builder = Broker::builder();
-    if let Some(timeout) = scenario.client.get("call_timeout").and_then(Value::as_u64) {
-        builder = builder.call_timeout(Duration::from_millis(timeout));
+    let (mut deadline, mut attempts) = (Duration::from_secs(60), None);
+    for (name, value) in options {
+        let duration =
+            || value.as_u64().map(Duration::from_millis).ok_or_else(|| format!("{name} is no duration"));
+        match name.as_str() {
+            "call_timeout" => builder = builder.call_timeout(duration()?),
+            "deadline" => deadline = duration()?,
+            "attempts" => attempts = value.as_u64(),
+            "token" => {
+                let token = value.as_str().ok_or("token is no text")?;
+                builder = builder.token(&token.into()).map_err(|error| error.to_string())?;
+            }
+            "tls" => builder = builder.tls(tls(value, stage)?),
+            other => return Err(format!("the option {other} is not known")),
+        }
     }
     let broker = builder.connect(stage.addresses().join(",")).map_err(|error| error.to_string())?;
-    let deadline = scenario.client.get("deadline").and_then(Value::as_u64).unwrap_or(60_000);
-    let mut gemini = Gemini::builder(&broker)
-        .base_url(&stage.gemini.base_url)
-        .deadline(Duration::from_millis(deadline))
-        .lease_wait(Duration::from_millis(deadline));
-    if let Some(attempts) = scenario.client.get("attempts").and_then(Value::as_u64) {
+    let mut gemini =
+        Gemini::builder(&broker).base_url(&stage.gemini.base_url).deadline(deadline).lease_wait(deadline);
+    if let Some(attempts) = attempts {
         gemini = gemini.attempts(u32::try_from(attempts).unwrap());
     }
     let gemini = gemini.build().map_err(|error| error.to_string())?;
+    Ok((broker, gemini))
+}
+
+fn tls(files: &Value, stage: &Stage) -> Result<Tls, String> {
+    let mut tls = Tls::new();
+    for (name, file) in files.as_object().ok_or("tls names files")? {
+        let path = stage.folder().join(file.as_str().ok_or("a file is named by a text")?);
+        tls = match name.as_str() {
+            "ca_file" => tls.ca_file(path),
+            "cert_file" => tls.cert_file(path),
+            "key_file" => tls.key_file(path),
+            other => return Err(format!("the file {other} is not known")),
+        };
+    }
+    Ok(tls)
+}
+
+/// Plays a scenario; what was not as it says.
+pub(crate) async fn play(scenario: &Scenario, stage: Stage) -> Result<(), String> {
+    let (broker, gemini) = connect(&scenario.client, &stage)?;
     let mut player = Player { stage, broker, gemini, leases: HashMap::new() };
     for (number, step) in scenario.steps.iter().enumerate() {
         let seen = player.take(step).await.map_err(|error| format!("step {number} {step:?}: {error}"))?;
@@ -118,6 +148,10 @@ impl Player {
                     lease.begin_send().map_err(|error| error.to_string())?;
                 }
                 drop(lease);
+                Ok(json!({}))
+            }
+            "client" => {
+                (self.broker, self.gemini) = connect(fields_of, &self.stage)?;
                 Ok(json!({}))
             }
             "generate" => self.generate(fields_of).await,
@@ -261,6 +295,7 @@ fn seen_of(error: &Error) -> Value {
         Error::Unavailable { .. } => "unavailable",
         Error::DeadlineExceeded { .. } => "deadline_exceeded",
         Error::Unauthenticated { .. } => "unauthenticated",
+        Error::NotPermitted { .. } => "not_permitted",
         Error::ReportLost { .. } => "report_lost",
         Error::SendWindowPassed(_) => "send_window_passed",
         _ => "other",

@@ -178,8 +178,10 @@ type Scene struct {
 	t       testing.TB
 	Brokers []string
 	Gemini  *Gemini
-	tell    io.Writer
-	told    *bufio.Reader
+	// Certificates is the folder that certificates are named in.
+	Certificates string
+	tell         io.Writer
+	told         *bufio.Reader
 }
 
 // Open sets the scene of a scenario, which is a file.
@@ -209,15 +211,16 @@ func Open(t testing.TB, file string) *Scene {
 	})
 	told := bufio.NewReader(stdout)
 	var said struct {
-		Brokers []string `json:"brokers"`
-		Gemini  string   `json:"gemini"`
+		Brokers      []string `json:"brokers"`
+		Gemini       string   `json:"gemini"`
+		Certificates string   `json:"certificates"`
 	}
 	line, err := told.ReadBytes('\n')
 	if err != nil || json.Unmarshal(line, &said) != nil {
 		t.Fatalf("the stage does not start: %v %s", err, line)
 	}
 	gemini := &Gemini{&Process{t: t, command: command}, said.Gemini}
-	return &Scene{t, said.Brokers, gemini, stdin, told}
+	return &Scene{t, said.Brokers, gemini, said.Certificates, stdin, told}
 }
 
 // Take has the stage take a step, in one line of JSON, and reads its answer into a value.

@@ -55,7 +55,10 @@ export interface FetchOptions extends LeaseOptions {
    * Default: 60,000.
    */
   readonly deadline?: number | undefined;
-  /** The most requests that are sent for one call, 1 to 256. Default: 8. */
+  /**
+   * The most requests that are sent for one call, 1 to 256; with a {@link fallback} also how often brokers that are
+   * away are asked, else until the deadline. Default: 8.
+   */
   readonly attempts?: number | undefined;
   /** How long one request may take; of a stream up to its first event. Default: 600,000, as Google's own limit. */
   readonly requestTimeout?: number | undefined;
@@ -147,7 +150,8 @@ export class LeaseFetch {
   }
 
   async #call(request: LeasedRequest): Promise<Response> {
-    return new Call(this.#take, this.#settings, request, await this.#inputTokens(request)).run();
+    const inputTokens = await this.#inputTokens(request);
+    return new Call(this.#take, this.#settings, request, inputTokens, this.#settings.fallback === undefined).run();
   }
 
   async #inputTokens(request: LeasedRequest): Promise<number> {
@@ -177,7 +181,7 @@ export class LeaseFetch {
     const body = Buffer.from(JSON.stringify(json));
     const asked: LeasedRequest = { ...request, url, body, json, target: readTarget(url.pathname, json) };
     try {
-      const response = await new Call(this.#take, this.#settings, asked, 0).run();
+      const response = await new Call(this.#take, this.#settings, asked, 0, false).run();
       const tokens = response.ok ? fieldOf(await response.json(), "totalTokens") : undefined;
       return typeof tokens === "number" ? tokens : undefined;
     } catch (error) {
@@ -197,6 +201,8 @@ class Call {
   readonly #request: LeasedRequest;
   readonly #options: AcquireOptions;
   readonly #until: number;
+  /** Whether brokers that are away are waited for until the deadline: not where something else would serve. */
+  readonly #isPatient: boolean;
   /** Requests sent. */
   #sent = 0;
   /** Leases that came too late to be used. */
@@ -210,8 +216,9 @@ class Call {
   /** The last failure of a request, which says more than a refusal that follows it. */
   #last: Exchange | undefined;
 
-  constructor(take: Take, settings: Settings, request: LeasedRequest, inputTokens: number) {
+  constructor(take: Take, settings: Settings, request: LeasedRequest, inputTokens: number, isPatient: boolean) {
     this.#take = take;
+    this.#isPatient = isPatient;
     this.#settings = settings;
     this.#request = request;
     this.#until = now() + settings.deadline;
@@ -337,7 +344,7 @@ class Call {
     }
     const isNothingHandedOut =
       error instanceof UnavailableError && (error.reason === undefined ? !error.answerLost : PASSING.has(error.reason));
-    if (!isNothingHandedOut || this.#unreachable + 1 >= this.#settings.attempts) {
+    if (!isNothingHandedOut || (!this.#isPatient && this.#unreachable + 1 >= this.#settings.attempts)) {
       return undefined;
     }
     this.#unreachable++;

@@ -32,9 +32,6 @@ AFTER_CANCEL = 1.0
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 2.0
 
-# How often brokers that cannot be reached are asked.
-TRIES = 8
-
 _SAFE_REASONS = ("SHUTTING_DOWN", "OVERLOADED", "LEDGER_UNAVAILABLE")
 
 
@@ -50,24 +47,27 @@ class Core:
         self.live: weakref.WeakSet[BaseLease] = weakref.WeakSet()
         _cores.add(self)
 
-    def acquire(self, options: AcquireOptions, tries: int = TRIES) -> Steps[Granted]:
+    def acquire(
+        self, options: AcquireOptions, patience: float | None = None, tries: int | None = None
+    ) -> Steps[Granted]:
         """Takes a lease.
 
         It is asked again only where nothing can have been handed out: no connection was made, or the broker
-        said so. Other addresses are asked at once, the same ones while `wait` lasts, `tries` times at most.
+        said so. Other addresses are asked at once, the same ones while `patience` lasts, by default `wait`, and
+        `tries` times at most, by default without end.
         """
         if self.closed:
             raise Closed("this broker client is closed: make a new one")
         # A finalizer cannot start it, and the lease may have one.
         _background.start()
-        until = time.monotonic() + min(options.wait, LONGEST_WAIT)
+        until = time.monotonic() + (min(options.wait, LONGEST_WAIT) if patience is None else patience)
         retry = 0
         while True:
             result = yield from self._ask_each(options, until)
             if isinstance(result, Granted):
                 return result
             remaining = until - time.monotonic()
-            if not may_ask_again(result) or remaining <= 0 or retry + 1 >= tries:
+            if not may_ask_again(result) or remaining <= 0 or retry + 1 == tries:
                 raise result from None
             pause = result.retry_after and spread(result.retry_after)
             pause = pause or backoff(retry, FIRST_PAUSE, LONGEST_PAUSE)
@@ -81,7 +81,7 @@ class Core:
         for endpoint in self.endpoints.in_turn():
             wait = options.wait
             if 0 < wait <= LONGEST_WAIT:
-                wait = max(0.0, until - time.monotonic())
+                wait = max(0.0, min(wait, until - time.monotonic()))
             within = max(0.0, min(wait, LONGEST_WAIT)) + self.settings.call_timeout
             request = replace(options, wait=wait).to_proto()
             # Taken before the call, so that `send_within` ends here no later than at the broker.

@@ -21,6 +21,7 @@ from .errors import (
     KeybrokerError,
     LeaseEnded,
     NeverPossible,
+    NotPermitted,
     NoUsableKey,
     Other,
     QuotaViolation,
@@ -74,7 +75,11 @@ def read(error: grpc.RpcError, address: str, within: float) -> KeybrokerError:
             return DeadlineExceeded(f"the call's {within:.3g} s passed before {address} could serve: {fix} ({text})")
         case "LEASE_ENDED":
             return LeaseEnded(f"the lease has ended: acquire a new one ({text})")
-        case "" | "NOT_AUTHENTICATED" | "NOT_PERMITTED":
+        case "NOT_AUTHENTICATED":
+            return _unauthenticated(address, text)
+        case "NOT_PERMITTED":
+            return _not_permitted(address, text)
+        case "":
             return _by_code(code, text, details, address, within)
         case reason:
             # All others say that nothing was handed out; one of a newer contract is read as such only with
@@ -112,9 +117,10 @@ def _by_code(code: grpc.StatusCode, text: str, details: _Details, address: str, 
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             fix = "check the address, or allow more time with call_timeout="
             return DeadlineExceeded(f"the broker at {address} did not answer within {within:.3g} s: {fix}")
-        case grpc.StatusCode.UNAUTHENTICATED | grpc.StatusCode.PERMISSION_DENIED:
-            fix = "check token= and the certificate in tls="
-            return Unauthenticated(f"the broker at {address} does not let this client in: {fix} ({text})")
+        case grpc.StatusCode.UNAUTHENTICATED:
+            return _unauthenticated(address, text)
+        case grpc.StatusCode.PERMISSION_DENIED:
+            return _not_permitted(address, text)
         case grpc.StatusCode.INVALID_ARGUMENT:
             return _invalid(details, text)
         case grpc.StatusCode.UNIMPLEMENTED:
@@ -122,6 +128,16 @@ def _by_code(code: grpc.StatusCode, text: str, details: _Details, address: str, 
             return Other(f"{address} does not know this call: {fix} ({text})", code=code.name)
         case _:
             return Other(f"the broker at {address} failed: {code.name} ({text})", code=code.name)
+
+
+def _unauthenticated(address: str, text: str) -> Unauthenticated:
+    fix = "check token= and the certificate in tls="
+    return Unauthenticated(f"the broker at {address} does not let this client in: {fix} ({text})")
+
+
+def _not_permitted(address: str, text: str) -> NotPermitted:
+    fix = "ask for what the identity may use, or have it allowed more"
+    return NotPermitted(f"the broker at {address} does not permit this: {fix} ({text})")
 
 
 def _refused(details: _Details, text: str) -> Refused:

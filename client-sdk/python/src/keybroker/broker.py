@@ -131,6 +131,7 @@ class Broker(_Client):
             Unavailable: No broker can be reached, or it cannot serve.
             DeadlineExceeded: No answer came within `wait` and `call_timeout`.
             Unauthenticated: The broker does not take the token.
+            NotPermitted: The identity may not lease so.
         """
         return self.acquire(self._options(model, options))
 

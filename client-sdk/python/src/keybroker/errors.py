@@ -18,6 +18,7 @@ __all__ = [
     "LeaseEnded",
     "NeverPossible",
     "NoUsableKey",
+    "NotPermitted",
     "Other",
     "QuotaViolation",
     "Refused",
@@ -165,6 +166,12 @@ class Unauthenticated(KeybrokerError):
     """The broker does not take the token or the certificate."""
 
     kind = "unauthenticated"
+
+
+class NotPermitted(KeybrokerError):
+    """The broker knows who asks, and does not let them do this: its words name the identity and what it may do."""
+
+    kind = "not_permitted"
 
 
 class ReportLost(KeybrokerError):

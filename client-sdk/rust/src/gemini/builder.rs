@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) tier: Tier,
     pub(crate) labels: HashMap<String, String>,
     pub(crate) attempts: NonZeroU32,
+    /// Whether a broker that is away is waited for as long as the call lasts: not where something else would serve.
+    pub(crate) patient: bool,
     pub(crate) backoff: Backoff,
     pub(crate) deadline: Duration,
     pub(crate) request_timeout: Duration,
@@ -91,6 +93,7 @@ impl GeminiBuilder {
             tier: Tier::Unspecified,
             labels: HashMap::new(),
             attempts: const { NonZeroU32::new(3).expect("3 is not 0") },
+            patient: true,
             backoff: BACKOFF,
             deadline: Duration::from_secs(600),
             request_timeout: Duration::from_secs(120),
@@ -157,7 +160,8 @@ impl GeminiBuilder {
     }
 
     /// The most requests that are sent for one call, 1 to 256 (as many keys as a lease can
-    /// exclude). Default: 3.
+    /// exclude). With a fallback it is also how often brokers that are away are asked; else they are until
+    /// [`max_wait`](Self::max_wait) or the deadline, where nothing was handed out. Default: 3.
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.settings.attempts = NonZeroU32::new(attempts.min(256)).unwrap_or(NonZeroU32::MIN);
         self
@@ -260,6 +264,7 @@ impl GeminiBuilder {
         F: Fn(&GeminiError) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Option<SecretString>> + Send + 'static,
     {
+        self.settings.patient = false;
         self.settings.fallback_key = Some(FallbackKey::new(function));
         self
     }
@@ -288,6 +293,7 @@ impl GeminiBuilder {
         Fut: Future<Output = Result<R, GeminiError>> + Send + 'static,
         R: Into<Value>,
     {
+        self.settings.patient = false;
         self.settings.fallback = Some(Fallback::new(function));
         self
     }

@@ -30,6 +30,7 @@ pub(crate) fn tokens<'a>(
     let settings = Settings {
         count_tokens: false,
         fallback_key: None,
+        patient: false,
         attempts: std::num::NonZeroU32::MIN,
         deadline: deadline.saturating_duration_since(Instant::now()),
         ..settings.clone()

@@ -151,6 +151,8 @@ impl Tries {
 
     /// Takes a lease, waiting after refusals for as long as the caller allows.
     async fn lease(&mut self) -> Result<Lease, GeminiError> {
+        // Says more than that the deadline passed.
+        let mut absence: Option<Error> = None;
         loop {
             let remaining = self.remaining();
             let mut options = self.options.clone().wait(self.settings.lease_wait.min(remaining));
@@ -166,19 +168,24 @@ impl Tries {
             let error = match taken.await {
                 Ok(Ok(lease)) => return Ok(lease),
                 Ok(Err(error)) => error,
-                Err(_) => return Err(GeminiError::DeadlineExceeded { within: self.settings.deadline }),
+                Err(_) => {
+                    let passed = GeminiError::DeadlineExceeded { within: self.settings.deadline };
+                    return Err(absence.map_or(passed, GeminiError::from));
+                }
             };
             let wait = match &error {
                 // Exact: before it nothing is to be had, and after it somebody else is served first.
                 Error::Refused(refusal) => refusal.retry_after.max(SHORTEST_WAIT),
+                // Certainly nothing was handed out.
+                Error::Unavailable { answer_lost: false, .. } if self.settings.patient => {
+                    self.pause_for_absence(&error)
+                }
                 // An Acquire whose answer was lost may have been granted. Trying again then costs at
                 // most a charge that expires by itself, never more than the quota; the tries are few.
                 Error::Unavailable { .. } | Error::DeadlineExceeded { .. }
                     if self.unreachable + 1 < self.settings.attempts.get() =>
                 {
-                    self.unreachable += 1;
-                    let backoff = self.settings.backoff.wait(self.unreachable - 1);
-                    error.retry_after().unwrap_or(backoff)
+                    self.pause_for_absence(&error)
                 }
                 _ => return Err(error.into()),
             };
@@ -187,7 +194,14 @@ impl Tries {
             }
             self.waited += wait;
             sleep(wait).await;
+            absence = matches!(error, Error::Unavailable { answer_lost: false, .. }).then_some(error);
         }
+    }
+
+    /// How long to wait before a broker is asked again that was away, or could not serve.
+    fn pause_for_absence(&mut self, error: &Error) -> Duration {
+        self.unreachable += 1;
+        error.retry_after().unwrap_or_else(|| self.settings.backoff.wait(self.unreachable - 1))
     }
 
     fn remaining(&self) -> Duration {

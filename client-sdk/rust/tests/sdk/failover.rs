@@ -242,8 +242,17 @@ async fn a_broker_that_cannot_serve_for_a_moment_is_asked_again() {
     let down = || Grant::failed(Code::Unavailable, ErrorReason::LedgerUnavailable, ErrorDetails::new());
     mock.will_grant([down(), down()]);
     gemini.ask(MODEL, "Why?").await.unwrap();
-    mock.will_grant([down(), down(), down()]);
-    let error = gemini.ask(MODEL, "Why?").await.unwrap_err();
+    // For as long as the call lasts, since nothing was handed out.
+    mock.will_grant([down(), down(), down(), down(), down()]);
+    gemini.ask(MODEL, "Why?").await.unwrap();
+    let hasty = upstream.client(&mock).max_wait(Duration::ZERO).build().unwrap();
+    mock.will_grant([down()]);
+    let error = hasty.ask(MODEL, "Why?").await.unwrap_err();
+    assert!(matches!(error, GeminiError::Broker(Error::Unavailable { .. })));
+    // Where something else would serve it is asked as often as requests are sent.
+    let with_fallback = upstream.client(&mock).attempts(2).fallback_key(|_| async { None }).build().unwrap();
+    mock.will_grant([down(), down()]);
+    let error = with_fallback.ask(MODEL, "Why?").await.unwrap_err();
     assert!(matches!(error, GeminiError::Broker(Error::Unavailable { .. })));
 }
 

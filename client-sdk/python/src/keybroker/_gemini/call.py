@@ -104,6 +104,8 @@ class Call:
         self.deadline = time.monotonic() + self.options.deadline
         self.body = answer.parse(request.body)
         self.target = target.read(request.url, self.body)
+        # Whether brokers that are away are waited for: not where something else would serve.
+        self.is_patient = self.options.fallback is None
 
     @property
     def remaining(self) -> float:
@@ -209,7 +211,8 @@ class Call:
                 wait = min(wait, self.options.wait)
             options = self._lease_options(progress, wait)
             try:
-                granted = yield from self.core.acquire(options, self.options.attempts)
+                tries = None if self.is_patient else self.options.attempts
+                granted = yield from self.core.acquire(options, remaining, tries)
                 return BaseLease(self.core, granted, options.ttl)
             except Refused as refusal:
                 # Exact: before it nothing is to be had, and after it somebody else is served first.
@@ -250,7 +253,9 @@ class Call:
         options = self.options.with_({"count_tokens": False, "fallback": None, "attempts": 1})
         recorder = _Recorder(self.port)
         try:
-            yield from Call(self.core, options, request, recorder).steps()
+            call = Call(self.core, options, request, recorder)
+            call.is_patient = False
+            yield from call.steps()
         except Exception:  # noqa: BLE001 (counting is a help, not a condition)
             return
         total = recorder.value.get("totalTokens") if isinstance(recorder.value, dict) else None

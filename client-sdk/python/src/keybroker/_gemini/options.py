@@ -74,7 +74,8 @@ class CallOptions:
             deadline.
         deadline: How long waiting for leases and between tries may take in all. An answer that is under way is
             not cut: that is for the timeouts of the HTTP client.
-        attempts: The most requests that are sent for one call, 1 to 256.
+        attempts: The most requests that are sent for one call, 1 to 256; with a fallback also how often brokers
+            that are away are asked, else until the deadline.
         files_model: The model that is leased for requests that name none, as for files.
         estimator: Makes an upper bound on the input tokens of a request from its JSON; None: not counted.
         count_tokens: Has Gemini count the tokens of each generation first, which takes a lease of its own. Where
