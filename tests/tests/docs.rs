@@ -1,7 +1,14 @@
-//! `docs/migrate.md`: it shows the programs of the SDKs' examples as they are, and what it shows of `keybroker` is
-//! what comes. The programs in Rust run here, the others in the tests of their SDKs.
+//! What pages say is so: commands, errors, and of `docs/migrate.md` the programs of the SDKs' examples, shown as they are,
+//! and what `keybroker` prints. The programs in Rust run here, the others in the tests of their SDKs.
 
 #![allow(clippy::unwrap_used, reason = "the lint exempts test functions but not their helpers")]
+
+#[path = "docs/commands.rs"]
+mod commands;
+#[path = "docs/errors.rs"]
+mod errors;
+#[path = "docs/runbooks.rs"]
+mod runbooks;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::fault::Findings;
-use super::limits::{fields, read_over_all_models};
+use super::limits::read_over_all_models;
 use super::models::Models;
 use super::nearest::nearest;
+use super::reference;
 use super::section::{ID_RULE, Section, is_id};
 use crate::catalogue::{Catalogue, DEFAULT_CONSUMER_RATE, DEFAULT_PLAN, Plan, PlanMode, is_consumer_id};
 
@@ -55,7 +56,7 @@ pub(super) fn read(root: &Section<'_>, models: &mut Models, found: &mut Findings
 }
 
 fn read_plan(section: &Section<'_>, models: &mut Models, found: &mut Findings) -> Option<(String, Plan)> {
-    section.only(&fields(&["name", "mode"]), found);
+    section.only(&reference::PLAN, found);
     let name = section.required_id("name", "team", found);
     let mode = section.choice("mode", "a mode", &PlanMode::ALL, PlanMode::as_str, found);
     let limits = read_over_all_models(section, models, found);
@@ -68,7 +69,7 @@ fn read_plan(section: &Section<'_>, models: &mut Models, found: &mut Findings) -
 }
 
 fn read_consumer(section: &Section<'_>, found: &mut Findings) -> Option<WrittenConsumer> {
-    section.only(&["id", "plan"], found);
+    section.only(&reference::CONSUMER, found);
     if !section.has("id") {
         found.fault(section.place(), "has no `id`", "add id = \"...\", as requests name the consumer");
     }

@@ -1,6 +1,7 @@
 //! The TOML file, read whole: what it says of pools, projects and keys, before they are put together.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use toml::de::DeTable;
@@ -13,15 +14,18 @@ use super::key_text::Lookup;
 use super::limits::{PoolRule, read_model_rules, read_pool_rules, read_tier, read_totals};
 use super::log;
 use super::models::{Models, read_prices};
-use super::probing;
 use super::section::{Document, ID_RULE, Section, is_id};
 use super::sources::{self, WrittenSources};
+use super::{probing, reference};
 use crate::catalogue::{
     BillingAccount, DEFAULT_LEASE_TTL, DEFAULT_POOL, DEFAULT_SEND_WITHIN, LearnLimits, Limit, LimitRule,
     Pool, Price, Probing, Strategy, Tier,
 };
 use crate::log::LogSettings;
 use crate::secret::Secret;
+
+pub(super) const SEND_WITHIN: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(30);
+pub(super) const LEASE_TTL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 
 /// Everything that a file says.
 #[derive(Default)]
@@ -87,26 +91,6 @@ pub(super) struct WrittenKey {
     pub(super) totals: Vec<Limit>,
 }
 
-/// What the file may say at its top.
-const ROOT: [&str; 16] = [
-    "pools",
-    "projects",
-    "billing_accounts",
-    "model_aliases",
-    "prices",
-    "plans",
-    "consumers",
-    "default_plan",
-    "hooks",
-    "probing",
-    "log",
-    "identities",
-    "tls",
-    "jwt",
-    "secrets",
-    "vault",
-];
-
 /// Reads a file's text. A text that is not TOML is one fault, since nothing after it is certain.
 pub(super) fn read(
     document: &Document,
@@ -124,7 +108,7 @@ pub(super) fn read(
         }
     };
     let root = Section::root(document, &table);
-    root.only(&ROOT, found);
+    root.only(&reference::ROOT, found);
     let sources = sources::read(&root, lookup, found);
     let mut models = Models::read(&root, found);
     let prices = read_prices(&root, &models, found);
@@ -151,28 +135,14 @@ pub(super) fn read(
 }
 
 fn read_pool(section: &Section<'_>, models: &mut Models, found: &mut Findings) -> WrittenPool {
-    let known = [
-        "name",
-        "strategy",
-        "send_within",
-        "lease_ttl",
-        "margin_percent",
-        "smooth_bursts",
-        "learn_limits",
-        "limits",
-        "totals",
-        "model_totals",
-    ];
-    section.only(&known, found);
-    let send_within = Duration::from_millis(100)..=Duration::from_secs(30);
-    let lease_ttl = Duration::from_secs(1)..=Duration::from_secs(3600);
+    section.only(&reference::POOL, found);
     let strategy = section.choice("strategy", "a strategy", &Strategy::ALL, Strategy::as_str, found);
     let learn_limits =
         section.choice("learn_limits", "one of its values", &LearnLimits::ALL, LearnLimits::as_str, found);
     let pool = Pool {
         strategy: strategy.unwrap_or_default(),
-        send_within: section.duration("send_within", send_within, found).unwrap_or(DEFAULT_SEND_WITHIN),
-        lease_ttl: section.duration("lease_ttl", lease_ttl, found).unwrap_or(DEFAULT_LEASE_TTL),
+        send_within: section.duration("send_within", SEND_WITHIN, found).unwrap_or(DEFAULT_SEND_WITHIN),
+        lease_ttl: section.duration("lease_ttl", LEASE_TTL, found).unwrap_or(DEFAULT_LEASE_TTL),
         margin_percent: read_margin(section, found).unwrap_or_default(),
         smooth_bursts: section.truth("smooth_bursts", found).unwrap_or_default(),
         learn_limits: learn_limits.unwrap_or_default(),
@@ -185,12 +155,12 @@ fn read_pool(section: &Section<'_>, models: &mut Models, found: &mut Findings) -
 }
 
 fn read_margin(section: &Section<'_>, found: &mut Findings) -> Option<u8> {
-    let percent = section.number("margin_percent", 0..=90, found)?;
+    let percent = section.number("margin_percent", reference::MARGIN, found)?;
     u8::try_from(percent).ok()
 }
 
 fn read_account(section: &Section<'_>, models: &mut Models, found: &mut Findings) -> Option<WrittenAccount> {
-    section.only(&["id", "totals"], found);
+    section.only(&reference::BILLING_ACCOUNT, found);
     let id = section.required_id("id", "account-a", found);
     let totals = read_totals(section, models, found);
     if !section.has("totals") {
@@ -205,18 +175,7 @@ fn read_project(
     lookup: &mut Lookup<'_>,
     found: &mut Findings,
 ) -> WrittenProject {
-    let known = [
-        "id",
-        "pool",
-        "tier",
-        "billing_account",
-        "margin_percent",
-        "smooth_bursts",
-        "limits",
-        "totals",
-        "keys",
-    ];
-    section.only(&known, found);
+    section.only(&reference::PROJECT, found);
     if !section.has("id") {
         found.fault(section.place(), "has no `id`", "add id = \"...\", Google's name of the project");
     }
@@ -243,10 +202,10 @@ fn read_key(
     lookup: &mut Lookup<'_>,
     found: &mut Findings,
 ) -> WrittenKey {
-    section.only(&["id", "secret", "weight", "priority", "labels", "limits", "totals"], found);
+    section.only(&reference::KEY, found);
     let secret = lookup.secret(section, found);
-    let weight = section.number("weight", 1..=1000, found);
-    let priority = section.number("priority", 0..=15, found);
+    let weight = section.number("weight", reference::WEIGHT, found);
+    let priority = section.number("priority", reference::PRIORITY, found);
     WrittenKey {
         place: section.place(),
         id: section.id("id", found).map(str::to_owned),

@@ -10,16 +10,18 @@ use super::fault::Findings;
 use super::file::read_labels;
 use super::key_text::Lookup;
 use super::nearest::nearest;
+use super::reference;
 use super::section::Section;
 use super::values::one_of;
 use crate::catalogue::{Catalogue, EventKind, Hook, HookAction, HookFormat};
 use crate::secret::Secret;
 
-const COOLDOWN: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(24 * 3600);
-const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
-const DEFAULT_COOLDOWN: Duration = Duration::from_secs(300);
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
-const DEFAULT_ATTEMPTS: u32 = 3;
+pub(super) const COOLDOWN: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(24 * 3600);
+pub(super) const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
+pub(super) const DEFAULT_COOLDOWN: Duration = Duration::from_secs(300);
+pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const ATTEMPTS: RangeInclusive<u64> = 1..=10;
+pub(super) const DEFAULT_ATTEMPTS: u32 = 3;
 
 /// The word for every event.
 const EVERY: &str = "*";
@@ -44,9 +46,7 @@ pub(super) fn read(root: &Section<'_>, lookup: &mut Lookup<'_>, found: &mut Find
 }
 
 fn read_hook(section: &Section<'_>, lookup: &mut Lookup<'_>, found: &mut Findings) -> Option<WrittenHook> {
-    let known =
-        ["name", "events", "labels", "pools", "url", "format", "command", "cooldown", "timeout", "attempts"];
-    section.only(&known, found);
+    section.only(&reference::HOOK, found);
     let name = section.required_id("name", "alerts", found);
     let events = read_events(section, found);
     let labels = read_labels(section, found);
@@ -54,7 +54,7 @@ fn read_hook(section: &Section<'_>, lookup: &mut Lookup<'_>, found: &mut Finding
     let action = read_action(section, lookup, found);
     let cooldown = section.duration("cooldown", COOLDOWN, found).unwrap_or(DEFAULT_COOLDOWN);
     let timeout = section.duration("timeout", TIMEOUT, found).unwrap_or(DEFAULT_TIMEOUT);
-    let attempts = section.number("attempts", 1..=10, found);
+    let attempts = section.number("attempts", ATTEMPTS, found);
     let attempts = attempts.and_then(|attempts| u32::try_from(attempts).ok()).unwrap_or(DEFAULT_ATTEMPTS);
     let name = name?.to_owned();
     let (action, pools_named) = (action?, pools.iter().map(|(pool, _)| (*pool).to_owned()).collect());

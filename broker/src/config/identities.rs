@@ -7,6 +7,7 @@ use super::consumers::known_plan;
 use super::fault::Findings;
 use super::key_text::Lookup;
 use super::nearest::nearest;
+use super::reference;
 use super::section::{ID_RULE, Section, is_id};
 use crate::access::{BadTls, Credentials, Identity, Role, Rules, Tls, TokenDigest, TokenIssuer};
 use crate::catalogue::{Catalogue, NamePattern, is_consumer_id, is_model_name};
@@ -48,18 +49,7 @@ pub(super) fn read(root: &Section<'_>, lookup: &mut Lookup<'_>, found: &mut Find
 }
 
 fn read_identity(section: &Section<'_>, found: &mut Findings) -> Option<WrittenIdentity> {
-    let known = [
-        "name",
-        "roles",
-        "token_sha256",
-        "certificate_names",
-        "token_subjects",
-        "pools",
-        "models",
-        "consumers",
-        "plan",
-    ];
-    section.only(&known, found);
+    section.only(&reference::IDENTITY, found);
     let name = section.required_id("name", "nightly-report", found);
     let credentials = Credentials {
         tokens: read_digests(section, found),
@@ -188,7 +178,7 @@ fn read_patterns(
 }
 
 fn read_tls(section: &Section<'_>, lookup: &mut Lookup<'_>, found: &mut Findings) -> Option<Arc<Tls>> {
-    section.only(&["cert_file", "key_file", "client_ca_file"], found);
+    section.only(&reference::TLS, found);
     let certificate = lookup.file(section, "cert_file", "the server's certificate, in PEM form", found);
     let key = lookup.file(section, "key_file", "the certificate's private key, in PEM form", found);
     let authorities = if section.has("client_ca_file") {
@@ -217,7 +207,7 @@ fn read_issuer(
     lookup: &mut Lookup<'_>,
     found: &mut Findings,
 ) -> Option<Arc<TokenIssuer>> {
-    section.only(&["issuer", "audience", "jwks_file"], found);
+    section.only(&reference::JWT, found);
     let issuer = section.required_text("issuer", found);
     let audience = section.required_text("audience", found);
     let key_set = lookup.file(section, "jwks_file", "the issuer's JSON Web Key Set", found);

@@ -1,11 +1,16 @@
 //! Limits as they are written, and the rules that a list of them must keep.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 use super::fault::Findings;
 use super::models::Models;
+use super::reference;
 use super::section::Section;
 use crate::catalogue::{Dimension, LARGEST_AMOUNT, Limit, LimitRule, NamePattern, Tier, Window};
+
+/// What a limit may be, in requests, tokens or millionths of a dollar.
+pub(super) const AMOUNT: RangeInclusive<u64> = 1..=LARGEST_AMOUNT;
 
 /// Every limit that can be written, by its field.
 pub(crate) const FIELDS: [(&str, Dimension, Window); 21] = [
@@ -38,18 +43,13 @@ pub(crate) struct PoolRule {
     pub(crate) rule: LimitRule,
 }
 
-/// The names of all limits, and of what else a section has.
-pub(super) fn fields<'a>(others: &[&'a str]) -> Vec<&'a str> {
-    others.iter().copied().chain(FIELDS.iter().map(|(field, ..)| *field)).collect()
-}
-
 /// The limits that are written in a section itself, each with its field.
 fn limits_in(section: &Section<'_>, found: &mut Findings) -> Vec<(&'static str, Limit)> {
     let read = |(field, dimension, window): (&'static str, Dimension, Window)| {
         // Nought is refused, not obeyed: in many programs it means "no limit".
         let amount = match dimension {
-            Dimension::Spend => section.dollars(field, 1..=LARGEST_AMOUNT, found),
-            _ => section.number(field, 1..=LARGEST_AMOUNT, found),
+            Dimension::Spend => section.dollars(field, AMOUNT, found),
+            _ => section.number(field, AMOUNT, found),
         };
         amount.map(|amount| (field, Limit::new(dimension, window, amount)))
     };
@@ -77,7 +77,7 @@ pub(super) fn read_over_all_models(
 /// The field `totals` of a section.
 pub(super) fn read_totals(section: &Section<'_>, models: &mut Models, found: &mut Findings) -> Vec<Limit> {
     let Some(totals) = section.table("totals", found) else { return Vec::new() };
-    totals.only(&fields(&[]), found);
+    totals.only(&reference::TOTALS, found);
     must_name_any(&totals, found);
     read_over_all_models(&totals, models, found)
 }
@@ -108,11 +108,11 @@ fn read_rules(
     models: &mut Models,
     found: &mut Findings,
 ) -> Vec<PoolRule> {
-    let known = fields(if tiered { &["model", "tier"] } else { &["model"] });
+    let table = if tiered { &reference::POOL_LIMITS } else { &reference::LIMITS };
     let mut seen = BTreeSet::new();
     let mut rules = Vec::new();
     for written in section.sections(field, found) {
-        written.only(&known, found);
+        written.only(table, found);
         let model = models.pattern(&written, found);
         let tier = if tiered { read_tier(&written, found) } else { None };
         must_name_any(&written, found);

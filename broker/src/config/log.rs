@@ -1,15 +1,21 @@
 //! Logs as they are written.
 
+use std::ops::RangeInclusive;
+
 use super::fault::Findings;
+use super::reference;
 use super::section::Section;
 use crate::log::{LogSettings, parse};
+
+/// How many refusals may be logged a second.
+pub(super) const REFUSALS: RangeInclusive<u64> = 0..=1000;
 
 /// Reads `[log]`.
 pub(super) fn read(root: &Section<'_>, found: &mut Findings) -> LogSettings {
     let default = LogSettings::default();
     let Some(section) = root.table("log", found) else { return default };
-    section.only(&["level", "refusals_per_second"], found);
-    let refusals = section.number("refusals_per_second", 0..=1000, found);
+    section.only(&reference::LOG, found);
+    let refusals = section.number("refusals_per_second", REFUSALS, found);
     LogSettings {
         level: read_level(&section, found),
         refusals_per_second: refusals

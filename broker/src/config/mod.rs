@@ -29,6 +29,7 @@ mod log;
 mod models;
 mod nearest;
 mod probing;
+pub mod reference;
 mod section;
 mod sources;
 mod summary;

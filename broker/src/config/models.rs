@@ -2,10 +2,15 @@
 //! limits need to know.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use super::fault::Findings;
+use super::reference;
 use super::section::Section;
 use crate::catalogue::{Dimension, LARGEST_AMOUNT, Limit, NamePattern, Price, is_model_name};
+
+/// What a million tokens may cost, in millionths of a dollar.
+pub(super) const PRICE: RangeInclusive<u64> = 0..=LARGEST_AMOUNT;
 
 /// What is known of models while a file is read.
 pub(super) struct Models {
@@ -112,10 +117,9 @@ pub(super) fn read_prices(root: &Section<'_>, models: &Models, found: &mut Findi
     let mut seen = BTreeSet::new();
     let mut prices = Vec::new();
     for section in root.sections("prices", found) {
-        section
-            .only(&["model", "input_per_million", "cached_input_per_million", "output_per_million"], found);
+        section.only(&reference::PRICE, found);
         let model = models.pattern(&section, found);
-        let mut dollars = |field: &str| section.dollars(field, 0..=LARGEST_AMOUNT, found);
+        let mut dollars = |field: &str| section.dollars(field, PRICE, found);
         let input = dollars("input_per_million");
         let cached_input = dollars("cached_input_per_million");
         let output = dollars("output_per_million");

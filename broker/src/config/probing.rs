@@ -5,18 +5,20 @@ use std::time::Duration;
 
 use super::fault::Findings;
 use super::hooks::is_http;
+use super::reference;
 use super::section::Section;
 use super::values::is_of_this_host;
 use crate::catalogue::{Probing, is_model_name};
 
-const FIRST: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(24 * 3600);
-const LONGEST: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(7 * 24 * 3600);
+pub(super) const FIRST: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(24 * 3600);
+pub(super) const LONGEST: RangeInclusive<Duration> =
+    Duration::from_secs(10)..=Duration::from_secs(7 * 24 * 3600);
 
 /// Reads `[probing]`.
 pub(super) fn read(root: &Section<'_>, found: &mut Findings) -> Probing {
     let default = Probing::default();
     let Some(section) = root.table("probing", found) else { return default };
-    section.only(&["enabled", "leaked", "base_url", "first", "longest", "model"], found);
+    section.only(&reference::PROBING, found);
     let enabled = section.truth("enabled", found).unwrap_or(default.enabled);
     let leaked = section.truth("leaked", found).unwrap_or(default.leaked);
     if leaked && !enabled {

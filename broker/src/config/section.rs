@@ -12,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::fault::Findings;
 use super::nearest::nearest;
+use super::reference::Table;
 
 /// A document's name and where its lines begin.
 pub(super) struct Document {
@@ -70,8 +71,9 @@ impl<'a> Section<'a> {
         if self.path.is_empty() { field.to_owned() } else { format!("{}.{field}", self.path) }
     }
 
-    /// Finds fault with every field that is not among the known ones.
-    pub(super) fn only(&self, known: &[&str], found: &mut Findings) {
+    /// Finds fault with every field that its table does not have.
+    pub(super) fn only(&self, table: &Table, found: &mut Findings) {
+        let known = table.names();
         for (name, value) in self.table.iter() {
             let text = name.get_ref().as_ref();
             if known.contains(&text) {

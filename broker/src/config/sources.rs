@@ -8,17 +8,22 @@ use url::Url;
 use super::fault::Findings;
 use super::hooks::is_http;
 use super::key_text::{Lookup, read_file};
+use super::reference;
 use super::section::Section;
 use super::values::is_of_this_host;
 use crate::secret::Secret;
 use crate::secret_sources::{Login, Settings, Vault};
 
-const REFRESH: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
-const DEFAULT_REFRESH: Duration = Duration::from_secs(60);
-const COMMAND: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
-const DEFAULT_COMMAND: Duration = Duration::from_secs(10);
+pub(super) const REFRESH: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
+pub(super) const DEFAULT_REFRESH: Duration = Duration::from_secs(60);
+pub(super) const COMMAND: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
+pub(super) const DEFAULT_COMMAND: Duration = Duration::from_secs(10);
 /// Where Kubernetes puts the token of a service account.
-const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+pub(super) const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+/// Where Vault's token lies, unless it is said.
+pub(super) const DEFAULT_TOKEN: &str = "env:VAULT_TOKEN";
+/// Where Vault's way to log in as a service account is mounted, unless it is said.
+pub(super) const DEFAULT_KUBERNETES: &str = "kubernetes";
 
 /// How secrets that lie elsewhere are fetched, and how often anew.
 #[derive(Debug, Clone)]
@@ -38,7 +43,7 @@ impl Default for WrittenSources {
 pub(super) fn read(root: &Section<'_>, lookup: &mut Lookup<'_>, found: &mut Findings) -> WrittenSources {
     let mut sources = WrittenSources::default();
     if let Some(section) = root.table("secrets", found) {
-        section.only(&["refresh_every", "command_timeout"], found);
+        section.only(&reference::SECRETS, found);
         if let Some(every) = section.duration("refresh_every", REFRESH, found) {
             sources.refresh_every = every;
         }
@@ -48,14 +53,17 @@ pub(super) fn read(root: &Section<'_>, lookup: &mut Lookup<'_>, found: &mut Find
     }
     if let Some(section) = root.table("vault", found) {
         sources.settings.vault = read_vault(&section, lookup, found);
-        lookup.vault_mount = section.text("mount", found).map(|mount| mount.trim_matches('/').to_owned());
     }
     sources
 }
 
 fn read_vault(section: &Section<'_>, lookup: &mut Lookup<'_>, found: &mut Findings) -> Option<Vault> {
-    section.only(&["address", "token", "kubernetes", "namespace", "mount", "ca_file"], found);
+    section.only(&reference::VAULT, found);
     let address = read_address(section, lookup, found);
+    // Read before anything that is missing ends this, so that all faults are found at once.
+    let namespace = section.text("namespace", found).map(str::to_owned);
+    let mount = section.text("mount", found).map(|mount| mount.trim_matches('/').to_owned());
+    lookup.vault_mount.clone_from(&mount);
     let login = match section.table("kubernetes", found) {
         Some(kubernetes) => {
             if section.has("token") {
@@ -66,7 +74,7 @@ fn read_vault(section: &Section<'_>, lookup: &mut Lookup<'_>, found: &mut Findin
         }
         None => {
             let place = section.place_of("token");
-            let written = section.text("token", found).unwrap_or("env:VAULT_TOKEN");
+            let written = section.text("token", found).unwrap_or(DEFAULT_TOKEN);
             let token = lookup.text(written, "token", &place, found);
             token.map(|token| Login::Token(Secret::from(token.trim())))
         }
@@ -80,8 +88,8 @@ fn read_vault(section: &Section<'_>, lookup: &mut Lookup<'_>, found: &mut Findin
     Some(Vault {
         address: address?,
         login: login?,
-        namespace: section.text("namespace", found).map(str::to_owned),
-        mount: section.text("mount", found).map(|mount| mount.trim_matches('/').to_owned()),
+        namespace,
+        mount,
         authorities: authorities.map(|text| text.to_string()),
     })
 }
@@ -122,7 +130,7 @@ fn read_address(section: &Section<'_>, lookup: &Lookup<'_>, found: &mut Findings
 }
 
 fn read_kubernetes(section: &Section<'_>, lookup: &Lookup<'_>, found: &mut Findings) -> Option<Login> {
-    section.only(&["role", "mount", "token_file"], found);
+    section.only(&reference::KUBERNETES, found);
     let role = section.required_text("role", found);
     let file = section.text("token_file", found).unwrap_or(SERVICE_ACCOUNT);
     // It is read with each fetch, since Kubernetes writes it anew every hour.
@@ -146,6 +154,6 @@ fn read_kubernetes(section: &Section<'_>, lookup: &Lookup<'_>, found: &mut Findi
             None
         }
     };
-    let mount = section.text("mount", found).unwrap_or("kubernetes").trim_matches('/').to_owned();
+    let mount = section.text("mount", found).unwrap_or(DEFAULT_KUBERNETES).trim_matches('/').to_owned();
     Some(Login::Kubernetes { role: role?.to_owned(), mount, token: token? })
 }

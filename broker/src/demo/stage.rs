@@ -36,6 +36,9 @@ const GRACE: Duration = Duration::from_secs(1);
 /// How long a call to Redis may take.
 const REDIS_DEADLINE: Duration = Duration::from_secs(2);
 
+/// Where brokers count, and what they share beside it.
+type Stores = (Arc<dyn Ledger>, Arc<dyn Registry>);
+
 /// All that runs beside the workers.
 pub(super) struct Stage {
     pub(super) gemini: FakeGemini,
@@ -127,7 +130,7 @@ impl Stage {
         Ok(RunningBroker { grpc, http, running })
     }
 
-    fn stores(&self) -> Result<(Arc<dyn Ledger>, Arc<dyn Registry>), Fault> {
+    fn stores(&self) -> Result<Stores, Fault> {
         let Some(redis) = &self.redis else {
             let data = self.folder.path().join("data");
             let ledger = EmbeddedLedger::open(&data, Reach::System)?;

@@ -18,6 +18,8 @@ pub enum ConfigCommand {
     Check(ReadArgs),
     /// Print all that holds: defaults filled in, limits less their margins, where each key is from; keys are masked
     Show(ReadArgs),
+    /// Print every field of the file: what may be written, what holds if it is not, and what it means; in Markdown
+    Reference,
 }
 
 /// Which configuration, and how to print.
@@ -36,6 +38,10 @@ pub fn config(command: ConfigCommand) -> ExitCode {
         match command {
             ConfigCommand::Check(args) => check(&args),
             ConfigCommand::Show(args) => show(&args),
+            ConfigCommand::Reference => {
+                print::line(config::reference::markdown().trim_end())?;
+                Ok(ExitCode::SUCCESS)
+            }
         }
     })
 }
