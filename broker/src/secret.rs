@@ -92,6 +92,15 @@ pub fn mask(text: &str) -> String {
     if tail.chars().all(|c| c.is_ascii_graphic()) { format!("…{tail}") } else { "…".to_owned() }
 }
 
+/// The shortest that Google's keys are known to be is 39 characters; names that people choose are shorter than this.
+const LONGEST_NAME_SHOWN: usize = 24;
+
+/// How a name is repeated that somebody gave and nobody knows. It may be a key that was put in the wrong place, so a
+/// long one is masked.
+pub fn unknown_name(name: &str) -> String {
+    if name.len() > LONGEST_NAME_SHOWN { mask(name) } else { name.to_owned() }
+}
+
 /// The fingerprint of a key: 16 hex characters by which it is known in the ledger, the logs and
 /// the metrics, the same on every host.
 ///
@@ -126,6 +135,12 @@ mod tests {
         assert_eq!(mask(""), "…");
         assert_eq!(mask("a-long-enough-text\u{1b}[2J"), "…");
         assert_eq!(mask("a-long-enough-textéééé"), "…");
+    }
+
+    #[test]
+    fn a_name_that_nobody_knows_is_shown_if_it_is_too_short_for_a_key() {
+        assert_eq!(unknown_name("nightly-batch"), "nightly-batch");
+        assert_eq!(unknown_name("test-key-aaaaaaaaaaaaaaaa-wxyz"), "…wxyz");
     }
 
     #[test]

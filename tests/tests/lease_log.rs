@@ -66,7 +66,7 @@ async fn who_held_which_key_when_is_written_down() {
     );
     let until = |line: &Value| line["expires_at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
     assert!(until(&written[1]) > until(leased));
-    assert_eq!((&written[2]["key_id"], &written[2]["outcome"]), (&"a1".into(), &"overloaded".into()));
+    assert_eq!((&written[2]["key_id"], &written[2]["outcome"]), (&"a1".into(), &"model_overloaded".into()));
     assert!(!fs::read_to_string(&file).unwrap().contains("test-key"));
 
     // Whoever renames it gets a new one by SIGHUP; nothing is lost, and the rest is written at the end.

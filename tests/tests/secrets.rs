@@ -6,7 +6,7 @@
 use std::{
     fs,
     process::{Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use keybroker_client::{Broker, Gemini};
@@ -18,6 +18,7 @@ use keybroker_tests::{
     harness::{
         api::{MODEL, answered, ask, reported},
         broker::BrokerOptions,
+        collector::Collector,
         leak::{self, everything_in, everything_in_redis, holds},
         process::{Process, wait_until},
         redis::RedisServer,
@@ -31,9 +32,9 @@ use tempfile::TempDir;
 const CANARIES: [&str; 3] =
     ["Zq7Wm2Xr9Tb4Yk6Pd1Hs8Nf3-0001", "Lc5Vj0Gx8Qn2Rw7Ku4Ey9Ia6-0002", "Oh3Dz6Bt1Mp8Sf5Xc2Wv7Jg4-0003"];
 
-on_both_ledgers!(a_key_is_in_no_log_no_ledger_no_argument_no_metric_and_no_error);
+on_both_ledgers!(a_key_is_in_nothing_that_a_broker_writes_stores_or_says);
 
-async fn a_key_is_in_no_log_no_ledger_no_argument_no_metric_and_no_error(backing: Backing) {
+async fn a_key_is_in_nothing_that_a_broker_writes_stores_or_says(backing: Backing) {
     let [first, second, third] = CANARIES;
     let config = format!(
         r#"
@@ -47,7 +48,15 @@ limits = [ {{ model = "gemini-scarce", requests_per_minute = 1 }} ]
 keys = [ {{ secret = "{third}" }} ]
 "#
     );
-    let mut rig = Rig::start_with(backing, &config, BrokerOptions::default().arg("--log", "trace")).await;
+    let collector = Collector::start().await;
+    let folder = TempDir::with_prefix("keybroker-canaries").unwrap();
+    let lease_log = folder.path().join("leases.jsonl");
+    let options = BrokerOptions::default()
+        .arg("--log", "trace")
+        .arg("--lease-log", lease_log.display().to_string())
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url())
+        .env("OTEL_TRACES_SAMPLER", "always_on");
+    let mut rig = Rig::start_with(backing, &config, options).await;
     let mut said = Vec::new();
 
     // Raw reports first, by a caller that is careless with what it reports.
@@ -111,6 +120,36 @@ keys = [ {{ secret = "{third}" }} ]
 
     let metrics =
         reqwest::get(format!("http://{}/metrics", rig.broker.http)).await.unwrap().text().await.unwrap();
+    // All that HTTP answers: REST with what is refused, the page, and what happened so far.
+    let mut answered = String::new();
+    for path in [
+        "/",
+        "/page/main.js",
+        "/v1/openapi.json",
+        "/v1/pools",
+        "/v1/pools/-/keys",
+        "/v1/pools/default/keys/c1",
+        "/v1/pools/default:inspect",
+        "/v1/pools/-/usage",
+        "/v1/auditRecords",
+        "/api/gemini/status",
+        "/api/chat/api-rotation-status",
+        &format!("/v1/pools/default/keys/{first}"),
+        &format!("/v1/events?kinds={second}"),
+        &format!("/v1/pools?{third}={third}"),
+        &format!("/api/gemini/status?pool={first}"),
+    ] {
+        let answer = reqwest::get(format!("http://{}{path}", rig.broker.http)).await.unwrap();
+        answered += &format!("{:?}\n", answer.headers());
+        answered += &answer.text().await.unwrap();
+    }
+    let mut events = reqwest::get(format!("http://{}/v1/events?recent=256", rig.broker.http)).await.unwrap();
+    while !answered.contains("key_disabled") {
+        let piece = tokio::time::timeout(Duration::from_secs(20), events.chunk()).await.unwrap();
+        answered += &String::from_utf8_lossy(&piece.unwrap().unwrap());
+    }
+    assert_silent("HTTP", answered.as_bytes());
+
     let log = rig.broker.log();
     assert!(log.contains("TRACE") && log.contains("an operator must act"), "the log is as full as it gets");
     assert_silent("the log", log.as_bytes());
@@ -125,6 +164,22 @@ keys = [ {{ secret = "{third}" }} ]
     };
     assert!(holds(&ledger, "project-of-canaries"), "the ledger was read");
     assert_silent("the ledger", &ledger);
+    let spans = || format!("{:?} {:?}", collector.traces(), collector.metrics());
+    let began = Instant::now();
+    while !spans().contains("project-of-canaries") {
+        assert!(began.elapsed() < Duration::from_secs(30), "the collector was told");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    rig.broker.process().signal("TERM").unwrap();
+    while rig.broker.process().is_running() {
+        assert!(began.elapsed() < Duration::from_secs(60), "the broker ends");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_silent("traces and metrics by OTLP", spans().as_bytes());
+    let leases = fs::read(&lease_log).unwrap();
+    assert!(holds(&leases, "project-of-canaries"), "the lease log was written");
+    assert_silent("the lease log", &leases);
+    assert_silent("the last of the log", rig.broker.log().as_bytes());
 }
 
 #[tokio::test]

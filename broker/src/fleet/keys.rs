@@ -10,7 +10,7 @@ use super::{
 use crate::{
     config::malformed,
     registry::{Action, Edit, Entry, EntryName, Mark, MarkState, RunTimeKey, Who},
-    secret::Secret,
+    secret::{Secret, unknown_name},
 };
 
 const LONGEST_REASON: usize = 256;
@@ -342,12 +342,13 @@ impl Placed {
         if known.iter().any(|pool| pool == name) {
             Ok(())
         } else {
-            Err(FleetError::UnknownPool { name: name.to_owned(), known })
+            Err(FleetError::UnknownPool { name: unknown_name(name), known })
         }
     }
 
     fn known_key(&self, pool: &str, id: &str) -> Result<KeyView, FleetError> {
-        self.key(pool, id).ok_or_else(|| FleetError::UnknownKey(key_resource(pool, id)))
+        self.key(pool, id)
+            .ok_or_else(|| FleetError::UnknownKey(key_resource(&unknown_name(pool), &unknown_name(id))))
     }
 
     /// Makes sure that a key was created at run time and is the one that the caller knows.

@@ -5,7 +5,10 @@ use super::{
     fields::{Faults, check_id},
     keys::delete,
 };
-use crate::registry::{Action, Edit, Entry, EntryName, RunTimePool, Who};
+use crate::{
+    registry::{Action, Edit, Entry, EntryName, RunTimePool, Who},
+    secret::unknown_name,
+};
 
 impl Fleet {
     /// All pools, by name.
@@ -110,7 +113,7 @@ impl Placed {
     fn known_pool(&self, name: &str) -> Result<PoolView, FleetError> {
         self.check_pool(name)?;
         let found = self.pools().into_iter().find(|pool| pool.name == name);
-        found.ok_or_else(|| FleetError::UnknownPool { name: name.to_owned(), known: Vec::new() })
+        found.ok_or_else(|| FleetError::UnknownPool { name: unknown_name(name), known: Vec::new() })
     }
 
     /// Makes sure that a pool was created at run time and is the one that the caller knows.

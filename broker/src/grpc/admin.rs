@@ -34,7 +34,7 @@ use crate::{
     catalogue::{DEFAULT_POOL, is_model_name},
     fleet::{Drain, Fleet, FleetError, Import},
     ledger::calendar::date_of,
-    secret::Secret,
+    secret::{Secret, unknown_name},
 };
 
 /// Manages keys and pools, and looks into the ledger.
@@ -250,7 +250,7 @@ impl Admin for AdminService {
         let ended = pool.reset_cooldowns(key_id, &quota_model).await;
         let ended = ended.map_err(|error| status::of_acquire(&error))?;
         let Some(ended) = ended else {
-            return Err(status::of_fleet(&FleetError::UnknownKey(key_id.unwrap_or_default().to_owned())));
+            return Err(status::of_fleet(&FleetError::UnknownKey(unknown_name(key_id.unwrap_or_default()))));
         };
         tracing::warn!(actor = who.actor, resource = request.name, ended, "cooldowns were reset");
         self.fleet

@@ -17,6 +17,7 @@ use crate::{
     ledger::LedgerError,
     pool::{AcquireError, Refusal, RefusalReason, RenewError, pause},
     registry::RegistryError,
+    secret::unknown_name,
 };
 
 /// The longest message, in bytes. A status travels in headers, of which clients take 16 KiB, and what it says may
@@ -87,8 +88,8 @@ pub(crate) fn denied(denied: &Denied) -> Status {
 
 /// A pool that is not configured.
 pub(super) fn unknown_pool(pool: &str, known: &[String]) -> Status {
-    let message =
-        format!("pool {:?} is not configured; configured are: {}", pool_name(pool), known.join(", "));
+    let pool = unknown_name(pool_name(pool));
+    let message = format!("pool {pool:?} is not configured; configured are: {}", known.join(", "));
     status(Code::NotFound, ErrorReason::UnknownPool, message)
 }
 
