@@ -11,6 +11,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use super::{DemoArgs, Fault, redis::PrivateRedis};
 use crate::{
     access::Access,
+    broker::Broker,
     config::{self, Sources},
     fleet::Fleet,
     ledger::{
@@ -52,6 +53,7 @@ pub(super) struct Stage {
 
 /// A broker of this process.
 pub(super) struct RunningBroker {
+    broker: Arc<Broker>,
     pub(super) grpc: SocketAddr,
     pub(super) http: SocketAddr,
     running: JoinHandle<()>,
@@ -103,6 +105,7 @@ impl Stage {
         let (ledger, registry) = self.stores()?;
         let fleet = Arc::new(Fleet::open(ledger.clone(), registry, keys, loaded.catalogue).await?);
         let mut stopped = self.stop.subscribe();
+        let broker = fleet.broker().clone();
         let running = tokio::spawn(async move {
             let _probing = fleet.broker().probe();
             let following = tokio::spawn(fleet.clone().watch());
@@ -127,7 +130,12 @@ impl Stage {
             following.abort();
             let _ = ledger.leave().await;
         });
-        Ok(RunningBroker { grpc, http, running })
+        Ok(RunningBroker { grpc, http, broker, running })
+    }
+
+    /// From now on nothing more is leased, and those who wait are told so.
+    pub(super) fn drain(&self) {
+        self.brokers.iter().for_each(|running| running.broker.drain());
     }
 
     fn stores(&self) -> Result<Stores, Fault> {

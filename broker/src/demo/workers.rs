@@ -97,6 +97,8 @@ async fn ask(gemini: Gemini, tally: Arc<Tally>, mut called: watch::Receiver<bool
             Ok(_) => &tally.answered,
             // No key had room, at once or after what was played had struck the first.
             Err(GeminiError::Broker(Error::Refused(_)) | GeminiError::Upstream(_)) => &tally.refused,
+            // It waited for a lease when the demo ended.
+            Err(_) if *called.borrow() => return,
             Err(_) => &tally.failed,
         };
         count.fetch_add(1, Relaxed);
