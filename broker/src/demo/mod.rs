@@ -78,9 +78,7 @@ async fn play(args: &DemoArgs) -> Result<ExitCode, Fault> {
         }
     }
     let finished = async {
-        // A lease that is handed out to somebody who leaves at that moment would stay open.
-        stage.drain();
-        workers.finish(ends).await;
+        workers.finish(&stage, ends).await;
         watch.settled(&stage, began.elapsed(), &workers).await
     };
     let standing = tokio::select! {

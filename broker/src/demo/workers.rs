@@ -68,8 +68,10 @@ impl Workers {
     }
 
     /// Lets them finish what is under way, and ends what is still waiting.
-    pub(super) async fn finish(&mut self, ends: Option<Instant>) {
+    pub(super) async fn finish(&mut self, stage: &Stage, ends: Option<Instant>) {
         self.last_call.send_replace(true);
+        // A lease that is handed out to somebody who leaves at that moment would stay open.
+        stage.drain();
         let at_most = ends.map_or(FINISH, |ends| ends.saturating_duration_since(Instant::now()));
         let _ = timeout(at_most, async { while self.tasks.join_next().await.is_some() {} }).await;
         self.tasks.shutdown().await;
