@@ -62,7 +62,7 @@ pub enum Tier {
 /// The configuration of a fake, as it stands in a file:
 ///
 /// ```
-/// # use keybroker_tests::fake_gemini::FakeGeminiConfig;
+/// # use keybroker_fake_gemini::FakeGeminiConfig;
 /// let config: FakeGeminiConfig = toml::from_str(r#"
 ///     models = ["gemini-3-flash-preview"]
 ///     [keys]

@@ -5,7 +5,7 @@ use serde_json::Value;
 /// The tokens of so many bytes of text: a quarter, rounded up, at least one.
 ///
 /// ```
-/// use keybroker_tests::fake_gemini::tokens_of_bytes;
+/// use keybroker_fake_gemini::tokens_of_bytes;
 /// assert_eq!([tokens_of_bytes(0), tokens_of_bytes(4), tokens_of_bytes(5)], [1, 1, 2]);
 /// ```
 pub const fn tokens_of_bytes(bytes: u64) -> u64 {
