@@ -43,8 +43,17 @@ pub(super) struct Watchers {
     seen: Mutex<HashMap<String, Arc<Seen>>>,
 }
 
-/// How a pool stood when it was last looked at, and when that was.
-type Seen = tokio::sync::Mutex<Option<(Instant, Arc<InspectPoolResponse>)>>;
+/// How a pool stood when it was last looked at.
+type Seen = tokio::sync::Mutex<Option<Look>>;
+
+/// A look at a pool.
+#[derive(Clone)]
+struct Look {
+    at: Instant,
+    view: Arc<InspectPoolResponse>,
+    /// Another one than before, if something changed.
+    revision: u64,
+}
 
 impl Default for Watchers {
     fn default() -> Self {
@@ -78,7 +87,7 @@ impl Watchers {
             let drained = broker.drained();
             tokio::pin!(drained);
             let mut told = Instant::now();
-            yield (*last).clone();
+            yield (*last.view).clone();
             loop {
                 let waited = tokio::select! {
                     () = &mut drained => Err(status::shutting_down()),
@@ -89,9 +98,9 @@ impl Watchers {
                     return;
                 }
                 let now = look(&broker, &pool, &seen).await?;
-                if told.elapsed() >= TELL_EVERY || !stands_alike(&now, &last) {
+                if told.elapsed() >= TELL_EVERY || now.revision != last.revision {
                     told = Instant::now();
-                    yield (*now).clone();
+                    yield (*now.view).clone();
                     last = now;
                 }
             }
@@ -144,18 +153,20 @@ impl Watchers {
 }
 
 /// How a pool stands: as it was seen a moment ago, or as it is found now.
-async fn look(broker: &Broker, pool: &str, seen: &Seen) -> Result<Arc<InspectPoolResponse>, Status> {
+async fn look(broker: &Broker, pool: &str, seen: &Seen) -> Result<Look, Status> {
     let mut seen = seen.lock().await;
-    if let Some((at, view)) = &*seen
-        && at.elapsed() < LOOK_EVERY / 2
-    {
-        return Ok(view.clone());
+    if let Some(last) = seen.as_ref().filter(|last| last.at.elapsed() < LOOK_EVERY / 2) {
+        return Ok(last.clone());
     }
     let found = broker.pool(pool).ok_or_else(|| status::unknown_pool(pool, &broker.pool_names()))?;
     let view = found.inspect().await.map_err(|error| status::of_ledger(&error))?;
     let view = Arc::new(inspect::pool(pool, view, broker.events()));
-    *seen = Some((Instant::now(), view.clone()));
-    Ok(view)
+    // Compared here, once for all who watch.
+    let revision =
+        seen.as_ref().map_or(0, |last| last.revision + u64::from(!stands_alike(&last.view, &view)));
+    let look = Look { at: Instant::now(), view, revision };
+    *seen = Some(look.clone());
+    Ok(look)
 }
 
 /// Whether nothing but the time is another.
