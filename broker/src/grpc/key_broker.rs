@@ -18,9 +18,10 @@ use super::{
 use crate::{
     access::Caller,
     broker::{Broker, pool_name},
+    events::instant,
     fleet::Fleet,
     lease_id::LeaseId,
-    lease_log::{LeaseLog, Line, What, instant},
+    lease_log::{LeaseLog, Line, What},
     ledger::SettleState,
     pool::{AcquireError, Limited, Report, Reported, Wish},
     server::Peer,
@@ -51,21 +52,21 @@ impl KeyBrokerService {
         Self { lease_log, ..self }
     }
 
-    /// Writes a line of the lease log, if there is one.
-    fn write_down(&self, line: impl FnOnce() -> Line) {
-        if let Some(lease_log) = &self.lease_log {
-            lease_log.write(line());
-        }
+    /// Who makes a call, if that is written down.
+    fn by<T>(&self, request: &Request<T>, caller: &Caller) -> Option<By> {
+        self.lease_log.as_ref().map(|lease_log| By::of(request, caller, lease_log.clone()))
     }
 
-    async fn report_one(&self, report: &Report<'_>, by: &By) -> Result<ReportResult, Status> {
+    async fn report_one(&self, report: &Report<'_>, by: Option<&By>) -> Result<ReportResult, Status> {
         let id = report.lease.to_string();
         let reported = match self.broker.pool_of_lease(report.lease.pool) {
             Some(pool) => pool.report(report).await.map_err(|error| status::of_acquire(&error))?,
             None => Reported::unknown(&report.outcome),
         };
-        if matches!(reported.state, SettleState::Settled | SettleState::Late) {
-            self.write_down(|| Line {
+        if let Some(by) = by
+            && matches!(reported.state, SettleState::Settled | SettleState::Late)
+        {
+            by.write(Line {
                 key_id: reported.key_id.clone(),
                 quota_model: report.lease.quota_model().to_owned(),
                 outcome: reported.signal.as_str().to_owned(),
@@ -90,15 +91,20 @@ impl KeyBrokerService {
 
 /// Who makes a call, as the lease log tells it.
 struct By {
+    lease_log: Arc<LeaseLog>,
     identity: String,
     peer: String,
 }
 
 impl By {
-    fn of<T>(request: &Request<T>, caller: &Caller) -> Self {
+    fn of<T>(request: &Request<T>, caller: &Caller, lease_log: Arc<LeaseLog>) -> Self {
         let peer = request.extensions().get::<Peer>().and_then(|peer| peer.address);
         let peer = peer.map(|address| address.ip().to_string()).unwrap_or_default();
-        Self { identity: caller.name().to_owned(), peer }
+        Self { lease_log, identity: caller.name().to_owned(), peer }
+    }
+
+    fn write(&self, line: Line) {
+        self.lease_log.write(line);
     }
 
     fn line(&self, what: What, lease_id: &str, pool: &str) -> Line {
@@ -124,7 +130,7 @@ fn may_lease(caller: &Caller, pool: &str, wish: &mut Wish) -> Result<(), Status>
 impl KeyBroker for KeyBrokerService {
     async fn acquire(&self, request: Request<AcquireRequest>) -> Result<Response<AcquireResponse>, Status> {
         let caller = caller_of(&request);
-        let by = By::of(&request, &caller);
+        let by = self.by(&request, &caller);
         let mut faults = Faults::default();
         let deadline = deadline::of(&request, &mut faults);
         let request = request.into_inner();
@@ -142,7 +148,7 @@ impl KeyBroker for KeyBrokerService {
         wish.quota_model = self.broker.quota_model(&wish.quota_model);
         // The earlier lease is settled also when no new one can be had.
         let settled = match &earlier {
-            Some(report) => Some(self.report_one(report, &by).await?),
+            Some(report) => Some(self.report_one(report, by.as_ref()).await?),
             None => None,
         };
         if self.broker.is_draining() {
@@ -158,14 +164,16 @@ impl KeyBroker for KeyBrokerService {
         }
         match pool.acquire(&wish, self.broker.drained()).await {
             Ok(grant) => {
-                self.write_down(|| Line {
-                    key_id: grant.key.id.clone(),
-                    project: grant.project.clone(),
-                    quota_model: grant.quota_model.clone(),
-                    consumer: wish.consumer.clone(),
-                    expires_at: instant(grant.expires_at),
-                    ..by.line(What::Leased, &grant.lease_id, pool_name(&request.pool))
-                });
+                if let Some(by) = by {
+                    by.write(Line {
+                        key_id: grant.key.id.clone(),
+                        project: grant.project.clone(),
+                        quota_model: grant.quota_model.clone(),
+                        consumer: wish.consumer.clone(),
+                        expires_at: instant(grant.expires_at),
+                        ..by.line(What::Leased, &grant.lease_id, pool_name(&request.pool))
+                    });
+                }
                 Ok(Response::new(AcquireResponse { lease: Some(convert::lease(&grant)), settled }))
             }
             Err(error) => Err(status::of_acquire(&error)),
@@ -174,7 +182,7 @@ impl KeyBroker for KeyBrokerService {
 
     async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportResponse>, Status> {
         let caller = caller_of(&request);
-        let by = By::of(&request, &caller);
+        let by = self.by(&request, &caller);
         let request = request.into_inner();
         let mut faults = Faults::default();
         let count = request.reports.len();
@@ -191,7 +199,7 @@ impl KeyBroker for KeyBrokerService {
         // All at once: they share the batches of group commit.
         let mut settling = Vec::with_capacity(reports.len());
         for report in &reports {
-            settling.push(self.report_one(report, &by));
+            settling.push(self.report_one(report, by.as_ref()));
         }
         let results = try_join_all(settling).await?;
         Ok(Response::new(ReportResponse { results }))
@@ -199,7 +207,7 @@ impl KeyBroker for KeyBrokerService {
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
         let caller = caller_of(&request);
-        let by = By::of(&request, &caller);
+        let by = self.by(&request, &caller);
         let request = request.into_inner();
         let mut faults = Faults::default();
         let ttl = check::ttl(request.ttl.as_ref(), &mut faults);
@@ -216,11 +224,13 @@ impl KeyBroker for KeyBrokerService {
         caller.may_use_pool(id.pool).map_err(|why| status::denied(&why))?;
         let pool = self.broker.pool_of_lease(id.pool).ok_or_else(unknown)?;
         let (expires_at, expires_in) = pool.renew(id, ttl).await.map_err(|error| status::of_renew(&error))?;
-        self.write_down(|| Line {
-            quota_model: id.quota_model().to_owned(),
-            expires_at: instant(expires_at),
-            ..by.line(What::Renewed, &request.lease_id, id.pool)
-        });
+        if let Some(by) = by {
+            by.write(Line {
+                quota_model: id.quota_model().to_owned(),
+                expires_at: instant(expires_at),
+                ..by.line(What::Renewed, &request.lease_id, id.pool)
+            });
+        }
         Ok(Response::new(RenewResponse {
             expires_at: Some(convert::timestamp(expires_at)),
             expires_in: Some(convert::duration(expires_in)),
