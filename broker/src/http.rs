@@ -46,7 +46,7 @@ pub fn router(http: Http) -> Router {
         .route("/metrics", get(metrics))
         .route("/v1/openapi.json", get(openapi))
         .route("/v1/{*rest}", any(rest))
-        .route("/api/{*rest}", any(rotation))
+        .route("/api/{*rest}", any(rest))
         .merge(page::router())
         .layer(map_response(page::protect))
         .layer(from_fn(identify))
@@ -110,17 +110,6 @@ async fn rest(
     body: Bytes,
 ) -> Response {
     http.rest.serve(&method, &uri, &headers, &peer, &body).await
-}
-
-async fn rotation(
-    State(http): State<Arc<Http>>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    http.rest.serve_rotation(&method, &uri, &headers, &peer, &body).await
 }
 
 fn may_look(access: &Access, headers: &HeaderMap, peer: &Peer) -> Result<(), Denied> {

@@ -2,20 +2,43 @@
 
 use axum::{
     Json,
-    http::{HeaderValue, StatusCode, header::RETRY_AFTER},
+    http::{
+        HeaderValue, Method, StatusCode,
+        header::{ALLOW, RETRY_AFTER},
+    },
     response::{IntoResponse, Response},
 };
 use serde_json::{Map, Value, json};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetail, StatusExt};
 
+use super::routes::NoRoute;
+
 /// A status as an answer.
 pub(crate) fn answer(status: &Status) -> Response {
     answer_as(http_status(status.code()), status)
 }
 
+/// There is nothing at the path.
+pub(super) fn nothing_there() -> Status {
+    Status::not_found("there is nothing at this path")
+}
+
+/// No such request is served.
+pub(super) fn no_route(none: &NoRoute) -> Response {
+    let NoRoute::Method(methods) = none else { return answer(&nothing_there()) };
+    let methods: Vec<&str> = methods.iter().map(Method::as_str).collect();
+    let methods = methods.join(", ");
+    let status = Status::unimplemented(format!("this path takes: {methods}"));
+    let mut answer = answer_as(StatusCode::METHOD_NOT_ALLOWED, &status);
+    if let Ok(allow) = methods.parse() {
+        answer.headers_mut().insert(ALLOW, allow);
+    }
+    answer
+}
+
 /// The same with another status of HTTP than its code has.
-pub(super) fn answer_as(http: StatusCode, status: &Status) -> Response {
+fn answer_as(http: StatusCode, status: &Status) -> Response {
     let mut response = (http, Json(body_as(http, status))).into_response();
     if let Some(delay) = status.get_error_details().retry_info().and_then(|info| info.retry_delay) {
         let seconds = delay.as_millis().div_ceil(1000);

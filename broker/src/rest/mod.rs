@@ -14,10 +14,7 @@ use std::{convert::Infallible, time::Duration};
 use axum::{
     Json,
     body::Bytes,
-    http::{
-        HeaderMap, Method, StatusCode, Uri,
-        header::{ALLOW, CONTENT_TYPE},
-    },
+    http::{HeaderMap, Method, Uri, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
 use keybroker_proto::FILE_DESCRIPTOR_SET;
@@ -25,7 +22,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions, ServiceDes
 use tonic::{Request, Status, Streaming, body::Body, client::Grpc, metadata::AsciiMetadataValue};
 use tower::util::BoxCloneSyncService;
 
-use self::{codec::DynamicCodec, routes::NoRoute};
+use self::codec::DynamicCodec;
 use crate::{access::Access, grpc::denied, server::Peer};
 
 /// How long a call may take.
@@ -63,7 +60,7 @@ impl Rest {
         self.documents[usize::from(self.access.rules().are_closed())].clone()
     }
 
-    /// Serves a request below `/v1`.
+    /// Serves a request below `/v1` or `/api`.
     pub async fn serve(
         &self,
         method: &Method,
@@ -72,19 +69,12 @@ impl Rest {
         peer: &Peer,
         body: &Bytes,
     ) -> Response {
+        if uri.path().starts_with("/api/") {
+            return self.serve_rotation(method, uri, headers, peer, body).await;
+        }
         let (route, captured) = match routes::find(method, uri.path()) {
             Ok(found) => found,
-            Err(NoRoute::Path) => return errors::answer(&Status::not_found("there is nothing at this path")),
-            Err(NoRoute::Method(methods)) => {
-                let methods: Vec<&str> = methods.iter().map(Method::as_str).collect();
-                let text = format!("this path takes: {}", methods.join(", "));
-                let mut answer =
-                    errors::answer_as(StatusCode::METHOD_NOT_ALLOWED, &Status::unimplemented(text));
-                if let Ok(allow) = methods.join(", ").parse() {
-                    answer.headers_mut().insert(ALLOW, allow);
-                }
-                return answer;
-            }
+            Err(none) => return errors::no_route(&none),
         };
         if let Err(status) = self.admit(method, headers, peer) {
             return errors::answer(&status);
@@ -121,8 +111,7 @@ impl Rest {
         body: &Bytes,
     ) -> Result<serde_json::Value, Status> {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
-        let (route, captured) =
-            routes::find(method, path).map_err(|_| Status::not_found("there is nothing at this path"))?;
+        let (route, captured) = routes::find(method, path).map_err(|_| errors::nothing_there())?;
         let call = self.admin.methods().find(|call| call.name() == route.call);
         let call = call.ok_or_else(|| Status::unimplemented("no such call is served here"))?;
         let message = message::read(route, captured, query, body, &call.input())?;

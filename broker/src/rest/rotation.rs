@@ -4,14 +4,14 @@
 use axum::{
     Json,
     body::Bytes,
-    http::{HeaderMap, Method, StatusCode, Uri, header::ALLOW},
+    http::{HeaderMap, Method, Uri},
     response::{IntoResponse, Response},
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tonic::Status;
 
-use super::{Rest, errors};
+use super::{Rest, errors, routes::NoRoute};
 use crate::{broker::pool_name, grpc::bad_request, server::Peer};
 
 /// The paths, and the one method that each takes.
@@ -23,7 +23,7 @@ pub(super) const PATHS: [(&str, Method); 3] = [
 
 impl Rest {
     /// Serves a request below `/api`. `?pool=` names a pool other than `default`.
-    pub async fn serve_rotation(
+    pub(super) async fn serve_rotation(
         &self,
         method: &Method,
         uri: &Uri,
@@ -32,15 +32,10 @@ impl Rest {
         body: &Bytes,
     ) -> Response {
         let Some((path, takes)) = PATHS.iter().find(|(path, _)| *path == uri.path()) else {
-            return errors::answer(&Status::not_found("there is nothing at this path"));
+            return errors::no_route(&NoRoute::Path);
         };
         if method != takes {
-            let status = Status::unimplemented(format!("this path takes: {takes}"));
-            let mut answer = errors::answer_as(StatusCode::METHOD_NOT_ALLOWED, &status);
-            if let Ok(allow) = takes.as_str().parse() {
-                answer.headers_mut().insert(ALLOW, allow);
-            }
-            return answer;
+            return errors::no_route(&NoRoute::Method(vec![takes.clone()]));
         }
         if let Err(status) = self.admit(method, headers, peer) {
             return errors::answer(&status);
