@@ -2,7 +2,7 @@
 //! read from changes. A bad new one is named in the log, and the old one stays.
 
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -21,6 +21,7 @@ use crate::{
     events::{Event, EventKind, Redactor, Subject},
     fleet::Fleet,
     lease_log::LeaseLog,
+    ledger::calendar::wall_clock,
     log::Levels,
     secret_sources::LastValues,
 };
@@ -52,7 +53,7 @@ pub(crate) struct Watched {
 /// Watches until it is dropped.
 pub(crate) async fn watch(fleet: Arc<Fleet>, access: Access, watched: Watched) {
     let Watched { levels, lease_log, config, mut files, mut seen, mut refresh_every, last } = watched;
-    let mut failing = BTreeMap::new();
+    let mut failing = BTreeSet::new();
     let Ok(mut hangup) = signal(SignalKind::hangup()) else {
         tracing::warn!(
             "SIGHUP cannot be listened for; the configuration is reloaded on changes of its files alone"
@@ -95,20 +96,19 @@ pub(crate) async fn watch(fleet: Arc<Fleet>, access: Access, watched: Watched) {
 }
 
 /// Tells of sources of secrets that fail, and of those that do so no more; once each.
-fn tell_of_sources(broker: &Broker, failed: &[FailedSource], failing: &mut BTreeMap<String, String>) {
+fn tell_of_sources(broker: &Broker, failed: &[FailedSource], failing: &mut BTreeSet<String>) {
     let keys = broker.catalogue();
     let redactor = Redactor::new(keys.keys().map(|(_, key)| key.secret.clone()));
     let tell = |kind, place: &str, why: &str| {
         let subject = Subject { name: redactor.text(place), ..Subject::default() };
-        let at = jiff::Timestamp::now().as_millisecond();
-        broker.events().emit(Event { reason: redactor.text(why), ..Event::new(kind, at, subject) });
+        broker.events().emit(Event { reason: redactor.text(why), ..Event::new(kind, wall_clock(), subject) });
     };
-    for FailedSource { place, why, .. } in failed {
-        if failing.insert(place.clone(), why.clone()).is_none() {
+    for FailedSource { place, why } in failed {
+        if failing.insert(place.clone()) {
             tell(EventKind::SecretSourceFailed, place, why);
         }
     }
-    failing.retain(|place, _| {
+    failing.retain(|place| {
         let fails = failed.iter().any(|failed| failed.place == *place);
         if !fails {
             tell(EventKind::SecretSourceRecovered, place, "");

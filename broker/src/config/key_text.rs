@@ -102,8 +102,6 @@ pub(super) struct Lookup<'a> {
 pub struct FailedSource {
     /// Where it is referred to.
     pub place: String,
-    /// What kind of source it is, such as `vault`.
-    pub kind: &'static str,
     /// Why, in words that hold nothing of the secret.
     pub why: String,
 }
@@ -120,11 +118,9 @@ impl Unusable {
     }
 }
 
-/// What a text refers to, by how it begins; nothing if it stands for itself.
-fn kind_of(written: &str) -> Option<&'static str> {
-    ["env", "file", "command", "vault"]
-        .into_iter()
-        .find(|kind| written.strip_prefix(kind).is_some_and(|rest| rest.starts_with(':')))
+/// Whether a text says where another one lies, by how it begins; else it stands for itself.
+fn is_reference(written: &str) -> bool {
+    ["env:", "file:", "command:", "vault:"].iter().any(|kind| written.starts_with(kind))
 }
 
 impl<'a> Lookup<'a> {
@@ -179,8 +175,8 @@ impl<'a> Lookup<'a> {
         sound: impl Fn(&str) -> Result<(), Unusable>,
         found: &mut Findings,
     ) -> Option<Zeroizing<String>> {
-        let kind = kind_of(written);
-        if kind.is_some() {
+        let last = self.last.filter(|_| is_reference(written));
+        if last.is_some() {
             self.met.insert(written.to_owned());
         }
         let read = self.read(written, noun, found);
@@ -188,25 +184,22 @@ impl<'a> Lookup<'a> {
             found.keep_secret(text.trim());
             words(text).for_each(|word| found.keep_secret(word));
         }
-        let checked = read.and_then(|text| sound(&text).map(|()| text));
-        match (checked, kind, self.last) {
-            (Ok(text), Some(_), Some(last)) => {
-                last.put(written, &text);
-                Some(text)
+        let unusable = match read.and_then(|text| sound(&text).map(|()| text)) {
+            Ok(text) => {
+                if let Some(last) = last {
+                    last.put(written, &text);
+                }
+                return Some(text);
             }
-            (Ok(text), ..) => Some(text),
-            (Err(unusable), Some(kind), Some(last)) if last.get(written).is_some() => {
-                let (place, why) = (place.to_owned(), unusable.problem);
-                self.failed.push(FailedSource { place, kind, why });
-                let text = last.get(written)?;
-                found.keep_secret(text.expose());
-                Some(Zeroizing::new(text.expose().to_owned()))
-            }
-            (Err(unusable), ..) => {
-                found.fault(place, unusable.problem, unusable.fix);
-                None
-            }
-        }
+            Err(unusable) => unusable,
+        };
+        let Some(before) = last.and_then(|last| last.get(written)) else {
+            found.fault(place, unusable.problem, unusable.fix);
+            return None;
+        };
+        self.failed.push(FailedSource { place: place.to_owned(), why: unusable.problem });
+        found.keep_secret(before.expose());
+        Some(Zeroizing::new(before.expose().to_owned()))
     }
 
     fn read(

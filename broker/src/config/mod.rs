@@ -12,7 +12,7 @@ use crate::access::Rules;
 use crate::catalogue::{Catalogue, DEFAULT_POOL, Pool};
 use crate::log::LogSettings;
 use crate::registry::seal::MASTER_KEY;
-use crate::secret_sources::{self, Fetched, LastValues};
+use crate::secret_sources::{self, Fetched, LastValues, Reference};
 
 mod assemble;
 mod cleaner;
@@ -198,6 +198,9 @@ fn fetch_what_lies_elsewhere(
     text: &str,
     lookup: &Lookup<'_>,
 ) -> Option<(Fetched, Duration)> {
+    if !Reference::may_be_in(text) {
+        return None;
+    }
     let mut first = Lookup::new(lookup.env, lookup.folder.clone(), lookup.last);
     let written = file::read(document, text, &mut first, &mut Findings::default());
     if first.to_fetch.is_empty() {

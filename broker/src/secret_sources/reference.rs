@@ -38,6 +38,12 @@ impl Reference {
         text.strip_prefix("vault:").map(|rest| vault(rest.trim(), mount))
     }
 
+    /// Whether a document may hold one: where it does not, nothing has to be looked for.
+    pub fn may_be_in(document: &str) -> bool {
+        // A colon can be escaped, a letter too: then it is seen by the escape.
+        ["command:", "vault:", "\\u", "\\U", "\\x"].iter().any(|sign| document.contains(sign))
+    }
+
     /// Whether it lies in Vault.
     pub fn is_of_vault(&self) -> bool {
         matches!(self, Self::Vault { .. })
