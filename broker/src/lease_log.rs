@@ -18,7 +18,7 @@ use std::{
 
 use serde::Serialize;
 
-use crate::ledger::Millis;
+use crate::{events::instant, ledger::calendar::wall_clock};
 
 /// How many lines may wait to be written.
 const ROOM: usize = 65_536;
@@ -78,7 +78,7 @@ impl Line {
     /// A line about a lease, with nothing but that in it.
     pub fn new(what: What, lease_id: &str, pool: &str) -> Self {
         Self {
-            at: instant(jiff::Timestamp::now().as_millisecond()),
+            at: instant(wall_clock()),
             what,
             lease_id: lease_id.to_owned(),
             pool: pool.to_owned(),
@@ -92,11 +92,6 @@ impl Line {
             outcome: String::new(),
         }
     }
-}
-
-/// An instant as RFC 3339.
-pub fn instant(at: Millis) -> String {
-    jiff::Timestamp::from_millisecond(at).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
 }
 
 /// The log.
@@ -208,7 +203,7 @@ impl Writer {
     fn settle(&mut self) -> io::Result<()> {
         let left_out = self.left_out.swap(0, Relaxed);
         if left_out > 0 {
-            let at = instant(jiff::Timestamp::now().as_millisecond());
+            let at = instant(wall_clock());
             let told = serde_json::json!({ "at": at, "what": "left_out", "lines": left_out });
             if let Err(error) = self.write_json(&told) {
                 self.left_out.fetch_add(left_out, Relaxed);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
-use crate::catalogue::NamePattern;
+use crate::{catalogue::NamePattern, secret::unknown_name};
 
 /// What kinds of calls an identity may make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -194,8 +194,9 @@ impl Caller {
             return Ok(());
         }
         Err(Denied::Forbidden(format!(
-            "identity {} may not {what} {name:?}; it may: {}",
+            "identity {} may not {what} {:?}; it may: {}",
             identity.name,
+            unknown_name(name),
             list(patterns)
         )))
     }

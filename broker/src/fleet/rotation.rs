@@ -13,7 +13,7 @@ use super::{Fleet, FleetError, drain::SEEN_BY_ALL};
 use crate::{
     catalogue::{Catalogue, EventKind},
     events::{Event, Redactor, Subject},
-    ledger::Millis,
+    ledger::{Millis, calendar::wall_clock},
 };
 
 /// How often it is looked whether leases of a former text are out: that looks at all leases of a pool.
@@ -52,7 +52,6 @@ impl Fleet {
     /// Takes note of the keys whose texts differ between two catalogues.
     pub(super) fn note_rotations(&self, old: &Catalogue, new: &Catalogue) {
         let texts: BTreeMap<&str, _> = old.keys().map(|(_, key)| (key.id.as_str(), key)).collect();
-        let redactor = Redactor::default();
         for (pool, project) in new.projects() {
             for key in &project.keys {
                 let Some(former) = texts.get(key.id.as_str()) else { continue };
@@ -74,14 +73,8 @@ impl Fleet {
                 rotation.former.push(former.secret.to_string());
                 (rotation.since, rotation.seen_by_all) = (Instant::now(), None);
                 drop(entries);
-                let subject = Subject {
-                    pool: redactor.text(&pool.name),
-                    name: redactor.text(&format!("key {} (before: {})", key.id, former.secret)),
-                    key_id: redactor.text(&key.id),
-                    project: redactor.text(&project.id),
-                    ..Subject::default()
-                };
-                self.broker.events().emit(Event::new(EventKind::KeyRotated, now(), subject));
+                let name = format!("key {} (before: {})", key.id, former.secret);
+                self.tell(EventKind::KeyRotated, &pool.name, &project.id, &key.id, &name);
             }
         }
     }
@@ -126,20 +119,21 @@ impl Fleet {
     }
 
     fn tell_done(&self, key_id: &str, rotation: &Rotation) {
-        let redactor = Redactor::default();
         for former in &rotation.former {
-            let subject = Subject {
-                pool: redactor.text(&rotation.pool),
-                name: redactor.text(&format!("key {key_id} ({former})")),
-                key_id: redactor.text(key_id),
-                project: redactor.text(&rotation.project),
-                ..Subject::default()
-            };
-            self.broker.events().emit(Event::new(EventKind::KeyRotationDone, now(), subject));
+            let name = format!("key {key_id} ({former})");
+            self.tell(EventKind::KeyRotationDone, &rotation.pool, &rotation.project, key_id, &name);
         }
     }
-}
 
-fn now() -> Millis {
-    jiff::Timestamp::now().as_millisecond()
+    fn tell(&self, kind: EventKind, pool: &str, project: &str, key_id: &str, name: &str) {
+        let redactor = Redactor::default();
+        let subject = Subject {
+            pool: redactor.text(pool),
+            name: redactor.text(name),
+            key_id: redactor.text(key_id),
+            project: redactor.text(project),
+            ..Subject::default()
+        };
+        self.broker.events().emit(Event::new(kind, wall_clock(), subject));
+    }
 }
