@@ -46,6 +46,7 @@ pub(crate) use key_text::{is_known_format, malformed};
 pub(crate) use limits::{FIELDS as LIMIT_FIELDS, PoolRule, with_tier_defaults};
 pub(crate) use nearest::nearest;
 pub(crate) use section::{ID_RULE, is_id};
+pub(crate) use values::is_this_host;
 
 use assemble::Assembly;
 use fault::Findings;

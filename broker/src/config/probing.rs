@@ -7,7 +7,7 @@ use super::fault::Findings;
 use super::hooks::is_http;
 use super::reference;
 use super::section::Section;
-use super::values::is_of_this_host;
+use super::values::is_this_host;
 use crate::catalogue::{Probing, is_model_name};
 
 pub(super) const FIRST: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(24 * 3600);
@@ -58,7 +58,7 @@ fn read_base_url(section: &Section<'_>, found: &mut Findings) -> Option<String> 
         return None;
     };
     found.keep_name(&place, text);
-    if url.scheme() == "http" && !is_of_this_host(&url) {
+    if url.scheme() == "http" && !is_this_host(url.host_str()) {
         found.warn(place, "is not https, so keys that are probed can be read on their way");
     }
     Some(text.trim_end_matches('/').to_owned())

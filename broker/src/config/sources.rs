@@ -10,7 +10,7 @@ use super::hooks::is_http;
 use super::key_text::{Lookup, read_file};
 use super::reference;
 use super::section::Section;
-use super::values::is_of_this_host;
+use super::values::is_this_host;
 use crate::secret::Secret;
 use crate::secret_sources::{Login, Settings, Vault};
 
@@ -121,7 +121,7 @@ fn read_address(section: &Section<'_>, lookup: &Lookup<'_>, found: &mut Findings
         found.fault(place, "is not a plain http or https URL", fix);
         return None;
     };
-    if url.scheme() == "http" && !is_of_this_host(&url) {
+    if url.scheme() == "http" && !is_this_host(url.host_str()) {
         let fix = "write https://, or an address of this host";
         found.fault(place, "is not https, so tokens and keys could be read on their way", fix);
         return None;

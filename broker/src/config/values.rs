@@ -1,5 +1,6 @@
 //! Reading of values that are neither plain text nor plain numbers.
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use toml::de::DeValue;
@@ -68,14 +69,10 @@ impl Section<'_> {
     }
 }
 
-/// Whether an address is one of this host.
-pub(super) fn is_of_this_host(url: &url::Url) -> bool {
-    match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
+/// Whether a host, as it stands in a URL, is this one.
+pub(crate) fn is_this_host(host: Option<&str>) -> bool {
+    let host = host.unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// A fix for a name that is none of the known ones.

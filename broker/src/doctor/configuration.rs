@@ -61,7 +61,8 @@ fn look(catalogue: &Catalogue, check: &mut Check) {
         match &hook.action {
             HookAction::Post { url, .. } => {
                 let url = url::Url::parse(url.expose()).ok();
-                let open = url.filter(|url| url.scheme() == "http" && !super::here::is_local(url.host_str()));
+                let open =
+                    url.filter(|url| url.scheme() == "http" && !crate::config::is_this_host(url.host_str()));
                 if open.is_some() {
                     let what = "posts without encryption to another host";
                     check.warning("hook-not-encrypted", place, what, "use https");

@@ -1,11 +1,6 @@
 //! This host: addresses to listen on, the data directory, how many files may be open.
 
-use std::{
-    fs,
-    io::ErrorKind,
-    net::{IpAddr, SocketAddr},
-    path::Path,
-};
+use std::{fs, io::ErrorKind, net::SocketAddr, path::Path};
 
 use rustix::{
     fs::{Access, access, statvfs},
@@ -30,12 +25,6 @@ pub(super) async fn check(args: &DoctorArgs, loaded: Option<&Loaded>, brokers: &
         checks.push(data_directory(args, runs));
     }
     checks
-}
-
-/// Whether a host is this one.
-pub(super) fn is_local(host: Option<&str>) -> bool {
-    let host = host.unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 async fn listeners(args: &DoctorArgs, loaded: Option<&Loaded>, runs: bool) -> Check {

@@ -82,7 +82,7 @@ fn unencrypted(url: &str, servers: &Servers, check: &mut Check) {
         Topology::Sentinel { sentinels, .. } => sentinels,
         Topology::Cluster(nodes) => nodes,
     };
-    let far = hosts.iter().find(|host| !super::here::is_local(Some(&host.host)));
+    let far = hosts.iter().find(|host| !crate::config::is_this_host(Some(&host.host)));
     if let (Some(host), false) = (far, url.trim().starts_with("rediss")) {
         let fix = "use rediss:// where the network between is not yours alone";
         check.warning("redis-not-encrypted", host, "is spoken to without encryption", fix);

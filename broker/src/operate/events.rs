@@ -14,23 +14,27 @@ use super::{
     follow::{Follower, may_pass, say},
     print,
 };
+use crate::events::{EventKind, KEPT};
 
 /// What happened is sent at once: who hears nothing for so long has all of it.
 const SILENCE: Duration = Duration::from_secs(1);
 
-const EXAMPLES: &str = "\
+fn examples() -> String {
+    let kinds = EventKind::ALL.map(EventKind::as_str).join(", ");
+    format!(
+        "\
 Examples:
   keybroker events
   keybroker events --follow --kind key_disabled --kind pool_exhausted
   keybroker events --follow --recent 0 --json | jq .message
 
-Kinds: key_disabled, key_recovered, cooldown_begun, cooldown_ended, pool_nearly_exhausted, pool_exhausted,
-limit_learned, outside_usage_suspected, ledger_unavailable; docs/hooks.md says what each means. A broker keeps its
-last 256 events and tells of its own alone: ask each of a fleet.";
+Kinds: {kinds}; docs/hooks.md says what each means. A broker keeps its last {KEPT} events and tells of its own alone: ask each of a fleet."
+    )
+}
 
 /// Which events to print.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES, mut_arg("actor", |actor| actor.hide(true)))]
+#[command(after_help = examples(), mut_arg("actor", |actor| actor.hide(true)))]
 pub struct EventsArgs {
     #[command(flatten)]
     broker: BrokerArgs,
