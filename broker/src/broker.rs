@@ -13,7 +13,7 @@ use crate::{
     claims::{Claims, FleetTurns},
     events::{Events, Redactor},
     hooks::Hooks,
-    ledger::{EditAction, Ledger, LedgerError},
+    ledger::{EditAction, Ledger, LedgerError, LedgerState},
     pool::{Pool, Queues, Stats, Surroundings, note::Note},
     prober::{CannotProbe, Prober, Recovery, RecoveryError, RecoveryFuture},
     secret::Secret,
@@ -219,6 +219,14 @@ impl Broker {
             return Err("the broker is shutting down".to_owned());
         }
         self.surroundings.ledger.ping().await.map_err(|error| error.to_string())
+    }
+
+    /// How the ledgers of these pools stand.
+    pub async fn ledger_states(&self, pools: &[String]) -> Vec<(String, LedgerState)> {
+        let ledger = &self.surroundings.ledger;
+        let answers = ledger.ping().await.is_ok();
+        let state = |pool: &String| if answers { ledger.state(pool) } else { LedgerState::Unreachable };
+        pools.iter().map(|pool| (pool.clone(), state(pool))).collect()
     }
 
     fn state(&self) -> Arc<State> {

@@ -138,6 +138,17 @@ describe("an action", () => {
     assert.equal((await broker.get("v1/pools/default/keys/new-1")).project, "team-new");
     assert.equal(await page.locator("#new-key-secret").inputValue(), "");
 
+    assert.equal(await page.getByRole("button", { name: "Rotate key team-a-1" }).count(), 0);
+    const before = (await broker.get("v1/pools/default/keys/new-1")).keyPreview;
+    await page.getByRole("button", { name: "Rotate key new-1" }).click();
+    await dialog.getByRole("button", { name: "Rotate key" }).click();
+    await dialog.getByRole("alert").getByText("Give the text of the new API key.").waitFor();
+    await dialog.getByLabel("New API key").fill(`${CANARY}-rotated`);
+    await dialog.getByRole("button", { name: "Rotate key" }).click();
+    await page.locator("#toasts").getByText("Key new-1 is rotated.").waitFor();
+    assert.notEqual((await broker.get("v1/pools/default/keys/new-1")).keyPreview, before);
+    assert.equal(await page.locator("#rotate-secret").inputValue(), "");
+
     await page.getByRole("button", { name: "Drain key new-1" }).click();
     await dialog.getByLabel(/Delete the key/).check();
     await dialog.getByRole("button", { name: "Drain key" }).click();

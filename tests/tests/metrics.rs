@@ -45,6 +45,21 @@ impl Setting {
         let url = format!("http://{}/metrics", self.broker.http);
         reqwest::get(url).await.unwrap().error_for_status().unwrap().text().await.unwrap()
     }
+
+    /// What is shown once the ledger is in that state, and in no other.
+    async fn comes_to(&self, state: &str) -> String {
+        let in_it = format!(r#"keybroker_ledger_state{{pool="default",state="{state}"}} 1"#);
+        for _ in 0..300 {
+            let text = self.scrape().await;
+            if text.lines().any(|line| line == in_it) {
+                let ones = |line: &&str| line.starts_with("keybroker_ledger_state{") && line.ends_with(" 1");
+                assert_eq!(text.lines().filter(ones).count(), 1, "{text}");
+                return text;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("never {state}: {}", self.scrape().await);
+    }
 }
 
 /// Two leases that are served and one whose request is refused, and one acquire that is refused here.
@@ -98,6 +113,8 @@ async fn what_happened_is_counted_and_how_things_stand_is_shown() {
         (r#"keybroker_acquire_duration_seconds_count{outcome="granted",pool="default"}"#, 3.0),
         (r#"keybroker_acquire_duration_seconds_count{outcome="refused",pool="default"}"#, 1.0),
         ("keybroker_ready", 1.0),
+        (r#"keybroker_ledger_state{pool="default",state="open"}"#, 1.0),
+        (r#"keybroker_ledger_state{pool="default",state="unreachable"}"#, 0.0),
         (r#"gemini_keys{pool="default"}"#, 1.0),
         (r#"keybroker_waiting{pool="default"}"#, 0.0),
         (r#"keybroker_cooldowns{pool="default"}"#, 1.0),
@@ -152,9 +169,8 @@ async fn metrics_are_shown_to_viewers_alone_and_probes_to_anybody() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_not_ready() {
-    // Nobody asks for a pool that cannot be inspected; a broker without its ledger says so.
-    let redis = keybroker_tests::harness::redis::RedisServer::start().unwrap();
+async fn a_ledger_that_is_away_or_recovers_is_shown_as_that() {
+    let mut redis = keybroker_tests::harness::redis::RedisServer::start().unwrap();
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("keybroker.toml");
     fs::write(&file, format!("[[projects]]\nid = \"project-a\"\nkeys = [{{ secret = \"{KEY}\" }}]\n"))
@@ -165,11 +181,15 @@ async fn what_is_not_there_is_not_ready() {
     let setting = Setting { broker: BrokerProcess::start(&options).unwrap(), _folder: folder };
     let text = setting.scrape().await;
     assert!((value(&text, "keybroker_ready") - 1.0).abs() < 1e-9);
-    drop(redis);
-    tokio::time::sleep(Duration::from_millis(1100)).await;
-    let text = setting.scrape().await;
+    setting.comes_to("open").await;
+    redis.kill();
+    let text = setting.comes_to("unreachable").await;
     assert!(value(&text, "keybroker_ready").abs() < 1e-9);
     assert!(!text.contains("gemini_keys{"), "what is not known is not shown: {text}");
+    redis.start_again().unwrap();
+    setting.comes_to("recovering").await;
+    let text = setting.comes_to("open").await;
+    assert!((value(&text, "keybroker_ready") - 1.0).abs() < 1e-9);
 }
 
 /// The sum of a counter's points, the last time a collector was told.

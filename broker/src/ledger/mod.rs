@@ -25,6 +25,38 @@ pub use types::*;
 /// A future that a [`Ledger`] returns.
 pub type LedgerFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, LedgerError>> + Send + 'a>>;
 
+/// Whether a ledger hands out leases, and why not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LedgerState {
+    /// It does.
+    Open,
+    /// The server was restarted or replaced: what it lacks is put back, or waited for.
+    Recovering,
+    /// Fewer replicas acknowledge than have to.
+    ShortOfReplicas,
+    /// Its clock jumped ahead: all that was counted has to end first.
+    ClockJumped,
+    /// It does not answer.
+    Unreachable,
+}
+
+impl LedgerState {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Open, Self::Recovering, Self::ShortOfReplicas, Self::ClockJumped, Self::Unreachable];
+
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Recovering => "recovering",
+            Self::ShortOfReplicas => "short_of_replicas",
+            Self::ClockJumped => "clock_jumped",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
+
 /// The seam between the broker and the place where quota is counted, in domain verbs.
 pub trait Ledger: Send + Sync + 'static {
     /// Makes sure that the pool's ledger exists and that `digest` is its current catalogue.
@@ -53,6 +85,11 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Whether the ledger answers, for the readiness probe.
     fn ping(&self) -> LedgerFuture<'_, ()>;
+
+    /// Whether it hands out leases of a pool, as far as this broker knows without asking.
+    fn state(&self, _pool: &str) -> LedgerState {
+        LedgerState::Open
+    }
 
     /// Says that neither days and months whose counts are lost, nor replicas that are gone, are waited for any more;
     /// whether anything waited.

@@ -50,13 +50,16 @@ impl ClockWatch {
 
     /// An error if a batch asks for leases while they are held back. Reports are taken all the time.
     pub(super) fn admit(&self, batch: &Batch) -> Result<(), LedgerError> {
-        let Some(jump) = self.jumped.filter(|_| !batch.acquires.is_empty()) else { return Ok(()) };
-        let (by, left) = (jump.by, self.until(&jump).saturating_duration_since(Instant::now()));
-        if left.is_zero() {
-            return Ok(());
-        }
+        let Some((by, left)) = self.held_back().filter(|_| !batch.acquires.is_empty()) else { return Ok(()) };
         let why = format!("the ledger's clock jumped ahead by {by} ms; leases go on in {}", told(left));
         Err(LedgerError::Holding { why, retry_after: left })
+    }
+
+    /// By how many milliseconds the clock jumped, and for how long leases are held back for it, if they are.
+    pub(super) fn held_back(&self) -> Option<(i64, Duration)> {
+        let jump = self.jumped?;
+        let left = self.until(&jump).saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some((jump.by, left))
     }
 
     /// When all that was counted before a jump has truly ended, in windows that may have become known since.

@@ -8,8 +8,8 @@ use std::{
 use opentelemetry::{KeyValue, global, metrics::AsyncInstrument};
 use tokio::time::Instant;
 
-use super::{SCOPE, label};
-use crate::{broker::Broker, pool::PoolView};
+use super::{SCOPE, label, word};
+use crate::{broker::Broker, ledger::LedgerState, pool::PoolView};
 
 /// For how long what was looked up is shown again.
 const FRESH: Duration = Duration::from_secs(1);
@@ -21,6 +21,7 @@ const MOST_LIMITS: usize = 500;
 struct Seen {
     at: Option<Instant>,
     ready: bool,
+    ledgers: Vec<(String, LedgerState)>,
     pools: Vec<(String, PoolView)>,
     limits: Vec<LimitSeen>,
 }
@@ -55,14 +56,16 @@ impl Standing {
         }
         let ready = self.broker.readiness().await.is_ok();
         let mut pools = Vec::new();
-        for name in self.broker.pool_names() {
+        let names = self.broker.pool_names();
+        let ledgers = self.broker.ledger_states(&names).await;
+        for name in names {
             let Some(pool) = self.broker.pool(&name).filter(|_| ready) else { continue };
             if let Ok(view) = pool.inspect().await {
                 pools.push((name, view));
             }
         }
         let limits = most_used(&pools);
-        let seen = Seen { at: Some(Instant::now()), ready, pools, limits };
+        let seen = Seen { at: Some(Instant::now()), ready, ledgers, pools, limits };
         *self.seen.lock().expect("no holder of this lock panics") = seen;
     }
 }
@@ -103,6 +106,14 @@ fn show(seen: &Arc<Mutex<Seen>>) {
         "1 while leases can be had: the ledger answers, and the broker is not draining",
         |seen, observer| observer.observe(i64::from(seen.ready), &[]),
     );
+    gauge("keybroker.ledger.state", "1 for the state that the ledger of a pool is in", |seen, observer| {
+        for (pool, is) in &seen.ledgers {
+            for state in LedgerState::ALL {
+                let labels = [label("pool", pool), word("state", state.name())];
+                observer.observe(i64::from(state == *is), &labels);
+            }
+        }
+    });
     gauge("gemini.keys", "Keys of a pool", |seen, observer| {
         for (pool, view) in &seen.pools {
             observer.observe(count(view.keys.len()), &[label("pool", pool)]);

@@ -18,8 +18,8 @@ use rows::{CandidateRow, PoolRow};
 use store::{Store, StoredPool};
 
 use super::{
-    Batch, Horizon, Inspection, Ledger, LedgerError, LedgerFuture, Millis, Opened, Reply, ShardSpec,
-    UsageRow,
+    Batch, Horizon, Inspection, Ledger, LedgerError, LedgerFuture, LedgerState, Millis, Opened, Reply,
+    ShardSpec, UsageRow,
     calendar::wall_clock,
     kernel::{Changes, Kernel},
     steady::ClockWatch,
@@ -291,6 +291,15 @@ impl Ledger for EmbeddedLedger {
             let held = |pool: &PoolState| pool.kernel.held(key_id, granted_before, (self.clock)());
             self.with_state(|state| Ok(state.pools.get(pool).map_or(0, held)))
         })
+    }
+
+    fn state(&self, pool: &str) -> LedgerState {
+        let jumped = |pool: &PoolState| pool.clock.held_back().is_some();
+        match self.with_state(|state| Ok(state.pools.get(pool).is_some_and(jumped))) {
+            Ok(false) => LedgerState::Open,
+            Ok(true) => LedgerState::ClockJumped,
+            Err(_) => LedgerState::Unreachable,
+        }
     }
 
     fn ping(&self) -> LedgerFuture<'_, ()> {

@@ -28,8 +28,8 @@ use serde::{Serialize, de::DeserializeOwned};
 pub use self::durability::Durability;
 use self::watched::{Catalogue, Watched};
 use super::{
-    Batch, CandidateSpec, Horizon, Inspection, Ledger, LedgerError, LedgerFuture, Millis, Opened, Reply,
-    ShardSpec, UsageRow, shard::CLASSES,
+    Batch, CandidateSpec, Horizon, Inspection, Ledger, LedgerError, LedgerFuture, LedgerState, Millis,
+    Opened, Reply, ShardSpec, UsageRow, shard::CLASSES,
 };
 use crate::{
     calls,
@@ -391,6 +391,10 @@ impl Ledger for RedisLedger {
 
     fn held<'a>(&'a self, pool: &'a str, key_id: &'a str, granted_before: Millis) -> LedgerFuture<'a, usize> {
         Box::pin(self.shared.held(pool, key_id, granted_before))
+    }
+
+    fn state(&self, pool: &str) -> LedgerState {
+        self.shared.watched(pool).map_or(LedgerState::Open, |watched| watched.ledger_state())
     }
 
     fn ping(&self) -> LedgerFuture<'_, ()> {

@@ -13,7 +13,7 @@ use super::{
     journal::{Journal, Piece},
 };
 use crate::ledger::{
-    Batch, FOREVER, Horizon, LedgerError, Millis, Reply, ShardSpec,
+    Batch, FOREVER, Horizon, LedgerError, LedgerState, Millis, Reply, ShardSpec,
     calendar::Calendar,
     steady::{ClockWatch, told},
 };
@@ -164,6 +164,17 @@ impl Watched {
     /// Whether leases may be asked for.
     pub(super) fn standing(&self) -> Standing {
         self.state().standing.clone()
+    }
+
+    /// The same in the words of every ledger.
+    pub(super) fn ledger_state(&self) -> LedgerState {
+        let state = self.state();
+        match state.standing {
+            Standing::Well if state.clock.held_back().is_some() => LedgerState::ClockJumped,
+            Standing::Well => LedgerState::Open,
+            Standing::Recovering { .. } => LedgerState::Recovering,
+            Standing::Short { .. } => LedgerState::ShortOfReplicas,
+        }
     }
 
     /// Whether a batch may be asked for.

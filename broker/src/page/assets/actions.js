@@ -1,7 +1,7 @@
 // What an operator does, each after a question. The broker decides who may.
 
 import { ApiError, post } from "./api.js";
-import { askForKey, confirm, toast } from "./dialogs.js";
+import { askForKey, askForRotation, confirm, toast } from "./dialogs.js";
 import { several } from "./words.js";
 
 const WORDS = {
@@ -50,6 +50,14 @@ export function actions(poolOf, changed) {
             const { resetCount = 0 } = await call(`${path}:resetCooldowns`, {});
             toast(`${several(resetCount, "cooldown")} ended.`);
           },
+        });
+        return;
+      }
+      if (what === "rotate") {
+        askForRotation(key.id, async (secret) => {
+          if (secret === "") throw new ApiError(400, "Give the text of the new API key.");
+          await call(`${path}:rotate`, { apiKey: secret });
+          toast(`Key ${key.id} is rotated.`);
         });
         return;
       }

@@ -45,6 +45,16 @@ export function askForKey(pool, act) {
 
 let newKey = null;
 
+/** Asks for the text that takes the place of a key's; `act(secret)` puts it there. */
+export function askForRotation(id, act) {
+  byId("rotate-form").reset();
+  setText(byId("rotate-title"), `Rotate key ${id}?`);
+  rotation = act;
+  open("rotate", "rotate-secret");
+}
+
+let rotation = null;
+
 /** Shows the help. */
 export function openManual() {
   if (!byId("manual").open) byId("manual").showModal();
@@ -106,8 +116,11 @@ export function wireDialogs() {
       weight: value("weight"),
     });
   });
+  wire("rotate", () => rotation(byId("rotate-secret").value.trim()));
   // What was typed does not stay in the document.
-  byId("new-key").addEventListener("close", () => byId("new-key-form").reset());
+  for (const name of ["new-key", "rotate"]) {
+    byId(name).addEventListener("close", () => byId(`${name}-form`).reset());
+  }
   byId("manual-close").addEventListener("click", () => byId("manual").close());
   for (const dialog of document.querySelectorAll("dialog")) {
     dialog.addEventListener("click", (event) => {

@@ -110,8 +110,9 @@ function keyLine(act) {
   const limiting = limitList(limits);
   const enable = h("button", { type: "button", class: "small", "aria-haspopup": "dialog" });
   const drain = h("button", { type: "button", class: "small", "aria-haspopup": "dialog" }, "Drain");
+  const rotate = h("button", { type: "button", class: "small", "aria-haspopup": "dialog" }, "Rotate");
   const reset = h("button", { type: "button", class: "small", "aria-haspopup": "dialog" }, "Reset cooldowns");
-  const buttons = h("div", { class: "key-actions" }, reset, enable, drain);
+  const buttons = h("div", { class: "key-actions" }, reset, rotate, enable, drain);
   const title = h("div", { class: "key-title" }, id, preview, status, labels);
   const element = h("li", { class: "key" }, title, healthBox, buttons, why, cooldowns, limits);
   const labelList = new List(labels, () => {
@@ -121,6 +122,7 @@ function keyLine(act) {
   let shown;
   enable.addEventListener("click", () => act(shown.state === "active" ? "disable" : "enable", shown));
   drain.addEventListener("click", () => act("drain", shown));
+  rotate.addEventListener("click", () => act("rotate", shown));
   reset.addEventListener("click", () => act("reset", shown));
   return {
     element,
@@ -156,8 +158,11 @@ function keyLine(act) {
       setText(enable, active ? "Disable" : "Enable");
       setAttribute(enable, "aria-label", `${active ? "Disable" : "Enable"} key ${key.id}`);
       setAttribute(drain, "aria-label", `Drain key ${key.id}`);
+      setAttribute(rotate, "aria-label", `Rotate key ${key.id}`);
       setAttribute(reset, "aria-label", `Reset cooldowns of key ${key.id}`);
       show(drain, active);
+      // The text of a configured key lies where the configuration says.
+      show(rotate, key.runTime);
       show(reset, key.leased && (key.status === "cooling" || key.cooldowns.length + project.cooldowns.length > 0));
     },
   };
