@@ -127,10 +127,10 @@ describe("an action", () => {
     const { page } = window;
     const dialog = page.getByRole("dialog");
     await page.locator("#add-key").click();
-    await dialog.getByLabel("API key").fill("short");
+    await dialog.getByLabel("API key", { exact: true }).fill("short");
     await dialog.getByRole("button", { name: "Add key" }).click();
     await dialog.getByRole("alert").waitFor();
-    await dialog.getByLabel("API key").fill(`${CANARY}-of-the-page`);
+    await dialog.getByLabel("API key", { exact: true }).fill(`${CANARY}-of-the-page`);
     await dialog.getByLabel("Id (optional)").fill("new-1");
     await dialog.getByLabel("Project (optional)").fill("team-new");
     await dialog.getByRole("button", { name: "Add key" }).click();
@@ -174,7 +174,7 @@ describe("an action", () => {
 
     const operator = await signedIn("operator");
     await operator.page.locator("#add-key").click();
-    await operator.page.getByLabel("API key").fill(`${CANARY}-never-added`);
+    await operator.page.getByLabel("API key", { exact: true }).fill(`${CANARY}-never-added`);
     await operator.page.getByRole("dialog").getByRole("button", { name: "Add key" }).click();
     await operator.page.getByRole("alert").filter({ hasText: "You may not do this" }).waitFor();
     await operator.page.keyboard.press("Escape");

@@ -21,6 +21,8 @@ mod cooldowns;
 mod doctor;
 #[path = "embedded_ledger.rs"]
 mod embedded_ledger;
+#[path = "held.rs"]
+mod held;
 #[path = "hooks.rs"]
 mod hooks;
 #[path = "lease_log.rs"]
