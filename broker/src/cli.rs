@@ -10,8 +10,8 @@ use crate::{
     doctor::DoctorArgs,
     ledger::redis::Durability,
     operate::{
-        AcceptLossArgs, AuditArgs, EventsArgs, KeysArgs, LeaseArgs, PoolsArgs, ResetArgs, StatusArgs,
-        UsageArgs,
+        AcceptLossArgs, AuditArgs, EventsArgs, HealthArgs, KeysArgs, LeaseArgs, PoolsArgs, ResetArgs,
+        StatusArgs, UsageArgs,
     },
     tools::{ConfigCommand, ManArgs},
     worker::{ExecArgs, ProxyArgs},
@@ -64,6 +64,8 @@ pub enum Command {
     Doctor(Box<DoctorArgs>),
     /// Show how pools stand: keys, cooldowns, what is used of each limit; --watch shows it live
     Status(Box<StatusArgs>),
+    /// Ask a broker on this host whether leases can be had; for the health checks of containers
+    Health(HealthArgs),
     /// Print what happens at a broker, and go on with --follow
     Events(Box<EventsArgs>),
     /// List, add and remove keys while brokers run

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Command::Keys(args) => operate::keys(args),
         Command::Pools(args) => operate::pools(args),
         Command::Status(args) => operate::status(*args),
+        Command::Health(args) => operate::health(args),
         Command::Events(args) => operate::events(*args),
         Command::Lease(args) => operate::lease(*args),
         Command::Reset(args) => operate::reset(args),

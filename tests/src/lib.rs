@@ -7,5 +7,6 @@ pub mod contract;
 pub mod harness;
 pub mod overload;
 pub mod sim;
+pub mod upgrade;
 
 pub use keybroker_fake_gemini as fake_gemini;

@@ -51,6 +51,8 @@ mod secrets;
 mod strategies;
 #[path = "traces.rs"]
 mod traces;
+#[path = "upgrade.rs"]
+mod upgrade;
 #[path = "usage.rs"]
 mod usage;
 #[path = "waiting.rs"]

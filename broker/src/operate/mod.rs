@@ -5,6 +5,7 @@ mod args;
 mod audit;
 mod events;
 mod follow;
+mod health;
 mod import;
 mod keys;
 mod lease;
@@ -28,6 +29,7 @@ use tonic_types::StatusExt;
 pub(crate) use args::BrokerArgs;
 pub use args::{AcceptLossArgs, AuditArgs, KeysArgs, PoolsArgs, ResetArgs};
 pub use events::EventsArgs;
+pub use health::HealthArgs;
 pub use lease::LeaseArgs;
 pub use status::StatusArgs;
 pub use usage::UsageArgs;
@@ -58,6 +60,11 @@ pub fn status(args: StatusArgs) -> ExitCode {
 /// Prints what happens.
 pub fn events(args: EventsArgs) -> ExitCode {
     run(events::run(args))
+}
+
+/// Asks whether a broker is well.
+pub fn health(args: HealthArgs) -> ExitCode {
+    run(health::run(args))
 }
 
 /// Lists the record of changes.

@@ -5,7 +5,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use keybroker_proto::v1;
@@ -201,9 +201,7 @@ async fn acquire(
     // The reporter starts before there is a lease: a drop may happen where there is no runtime.
     shared.reporter();
     let request = options.into_proto(earlier.as_ref().and_then(Settlement::report));
-    // Taken just before the call, so that `send_within` ends here no later than at the broker.
-    let asked_at = Instant::now();
-    let response = shared.rpc.acquire(request).await?;
+    let (response, asked_at) = shared.rpc.acquire(request).await?;
     let advice = match (earlier, response.settled) {
         (Some(earlier), Some(result)) => {
             earlier.delivered();

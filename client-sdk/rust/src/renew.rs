@@ -28,9 +28,7 @@ impl Expiry {
 
     pub(crate) async fn renew(&self, rpc: &Rpc, lease_id: &str, ttl: Duration) -> Result<Duration, Error> {
         let request = RenewRequest { lease_id: lease_id.to_owned(), ttl: Some(wire::to_proto(ttl)) };
-        // Counted from before the call, as for a lease: the local end is never later than the real one.
-        let asked_at = Instant::now();
-        let response = rpc.renew(request).await?;
+        let (response, asked_at) = rpc.renew(request).await?;
         let expires_in = response
             .expires_in
             .map(wire::from_proto)

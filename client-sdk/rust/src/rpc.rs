@@ -61,8 +61,12 @@ impl Rpc {
     }
 
     /// Asked of another broker only where nothing can have been handed out: an Acquire whose answer was lost may
-    /// have granted a lease.
-    pub(crate) async fn acquire(&self, request: v1::AcquireRequest) -> Result<v1::AcquireResponse, Error> {
+    /// have granted a lease. The instant is the one just before the call that was answered: what a lease counts from there
+    /// ends here no later than at the broker.
+    pub(crate) async fn acquire(
+        &self,
+        request: v1::AcquireRequest,
+    ) -> Result<(v1::AcquireResponse, Instant), Error> {
         let wait = request.wait.map_or(Duration::ZERO, crate::wire::from_proto);
         let within = wait.saturating_add(self.call_timeout);
         self.each(within, Error::is_nothing_handed_out, |mut client| {
@@ -75,14 +79,18 @@ impl Rpc {
     pub(crate) async fn report(&self, reports: Vec<v1::LeaseReport>) -> Result<v1::ReportResponse, Error> {
         let within = self.call_timeout;
         let message = v1::ReportRequest { reports };
-        self.each(within, Error::is_broker_gone, |mut client| {
+        let answered = self.each(within, Error::is_broker_gone, |mut client| {
             let request = self.request(message.clone(), within);
             Box::pin(async move { client.report(request).await })
-        })
-        .await
+        });
+        Ok(answered.await?.0)
     }
 
-    pub(crate) async fn renew(&self, message: v1::RenewRequest) -> Result<v1::RenewResponse, Error> {
+    /// With the instant just before the call that was answered.
+    pub(crate) async fn renew(
+        &self,
+        message: v1::RenewRequest,
+    ) -> Result<(v1::RenewResponse, Instant), Error> {
         let within = self.call_timeout;
         self.each(within, Error::is_broker_gone, |mut client| {
             let request = self.request(message.clone(), within);
@@ -91,19 +99,20 @@ impl Rpc {
         .await
     }
 
-    /// Asks the broker that answered last, and the others in turn if it is gone.
+    /// Asks the broker that answered last, and the others in turn if it is gone; and when the one that answered was asked.
     async fn each<T>(
         &self,
         within: Duration,
         goes_on: impl Fn(&Error) -> bool,
         call: impl Fn(KeyBrokerClient<Channel>) -> Call<T>,
-    ) -> Result<T, Error> {
+    ) -> Result<(T, Instant), Error> {
         let mut asked = 1;
         loop {
             let number = self.current.load(Relaxed);
             let node = &self.nodes[number % self.nodes.len()];
+            let asked_at = Instant::now();
             let error = match bounded(within, call(node.client())).await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => return Ok((answer, asked_at)),
                 Err(error) => error.at(node.address()),
             };
             if error.is_broker_gone() {

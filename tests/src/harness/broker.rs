@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, BufRead, BufReader, Read},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Arc, Mutex, mpsc},
     time::Duration,
@@ -33,6 +33,10 @@ pub struct BrokerOptions {
     pub args: Vec<String>,
     /// Where it listens for gRPC; none: at a port that the system chooses.
     pub grpc_addr: Option<String>,
+    /// Where it listens for HTTP; none: at a port that the system chooses.
+    pub http_addr: Option<String>,
+    /// The binary; none: the one of this build.
+    pub program: Option<PathBuf>,
 }
 
 impl BrokerOptions {
@@ -57,9 +61,23 @@ impl BrokerOptions {
         self
     }
 
+    /// Has it listen there for HTTP.
+    #[must_use]
+    pub fn http_at(mut self, address: &str) -> Self {
+        self.http_addr = Some(address.to_owned());
+        self
+    }
+
+    /// Has it be another binary.
+    #[must_use]
+    pub fn program(mut self, program: &Path) -> Self {
+        self.program = Some(program.to_owned());
+        self
+    }
+
     /// The command, with ports chosen by the system and a log of JSON lines.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(binary("keybroker"));
+        let mut command = Command::new(self.program.clone().unwrap_or_else(|| binary("keybroker")));
         command.env_clear();
         for inherited in ["PATH", "HOME"] {
             if let Some(value) = std::env::var_os(inherited) {
@@ -72,7 +90,7 @@ impl BrokerOptions {
                 "--grpc-addr",
                 self.grpc_addr.as_deref().unwrap_or("127.0.0.1:0"),
                 "--http-addr",
-                "127.0.0.1:0",
+                self.http_addr.as_deref().unwrap_or("127.0.0.1:0"),
                 "--log-format",
                 "json",
             ])

@@ -4,6 +4,7 @@
 
 mod configuration;
 mod events;
+mod health;
 mod lease;
 mod manual;
 mod status;

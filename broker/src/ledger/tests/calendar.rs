@@ -85,3 +85,11 @@ fn a_date_and_the_instants_of_its_day_find_each_other_over_both_changes_of_the_c
     assert_eq!(date_of(SPRING).to_string(), "2026-03-08");
     assert_eq!(date_of(AUTUMN - 1).to_string(), "2026-10-31");
 }
+
+#[test]
+fn a_host_without_files_of_time_zones_knows_when_pacific_days_end() {
+    let within =
+        jiff::tz::TimeZoneDatabase::bundled().get("America/Los_Angeles").expect("it is in the binary");
+    let midnight = jiff::civil::date(2026, 7, 1).to_zoned(within).expect("there is one").timestamp();
+    assert_eq!(super::super::calendar::day_end_of(jiff::civil::date(2026, 6, 30)), midnight.as_millisecond());
+}
