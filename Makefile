@@ -7,12 +7,12 @@ BIN := target/release
 QUICK := --profile quick
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-answers test-day test-exactness test-openapi test-page test-sdks docs docs-links docs-update lint bench overload fuzz clean sim chaos
+.PHONY: help setup build demo test test-answers test-day test-exactness test-observe test-openapi test-page test-sdks docs docs-links docs-update lint bench overload fuzz clean sim chaos upgrade
 
 help: ## List the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-setup: ## Install what the tests need: redis-server, grpcurl, cargo-deny
+setup: ## Install what the tests need: redis-server, haproxy, grpcurl, cargo-deny
 	@scripts/setup
 
 build: ## Build all binaries
@@ -26,7 +26,7 @@ test: setup lint ## Run everything; installs what it needs
 	$(CARGO) build $(QUICK) --workspace --all-targets
 	$(CARGO) test $(QUICK) --workspace
 	@$(MAKE) --no-print-directory test-day
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-exactness test-sdks test-page test-openapi docs
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-exactness test-sdks test-page test-openapi test-observe docs
 
 test-exactness: setup ## Ask for more than the quota for three minutes, on each ledger, and count what was sent
 	@$(CARGO) build $(QUICK) --quiet --workspace --all-targets
@@ -43,6 +43,9 @@ test-page: ## Test the page in headless Chromium against the binaries of `make t
 test-openapi: ## Hold the REST API to its OpenAPI document, by requests made up from it; installs what it needs
 	tests/openapi/run-tests
 
+test-observe: setup ## Play alerts, ask every query of the dashboard, run deploy/compose as processes; installs what it needs
+	tests/observe/run-tests
+
 docs: ## Build the book into target/book; a link or an anchor that leads nowhere fails. Installs what it needs
 	docs/book/build
 
@@ -52,6 +55,11 @@ docs-links: ## Build the book, and ask for every external link whether it is the
 docs-update: ## Write the tables of docs/configuration.md and docs/cli.md anew, from the code
 	UPDATE_DOCS=1 $(CARGO) test $(QUICK) --workspace --test config_reference
 	UPDATE_DOCS=1 $(CARGO) test $(QUICK) --workspace --test black_box the_page_tells_every_command
+
+upgrade: ## Replace brokers under load, by another version and back: ARGS="--from OLD_BINARY"; ARGS="--help" for more
+	@scripts/setup
+	@$(CARGO) build $(PROFILE) --quiet -p keybroker -p keybroker-tests --bins
+	@$(BIN)/upgrade $(ARGS)
 
 test-answers: ## Play Google's 23 answers through everything and print the table
 	@$(CARGO) build $(PROFILE) --quiet -p keybroker -p keybroker-tests --bins

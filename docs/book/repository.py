@@ -27,6 +27,8 @@ ELSEWHERE = {
     "GUARANTEES.md": "guarantees.md",
     "ARCHITECTURE.md": "architecture.md",
     "CHANGELOG.md": "changelog.md",
+    "deploy/README.md": "deploy/deploy.md",
+    "deploy/compose/README.md": "deploy/compose.md",
     "client-sdk/python/README.md": "sdk/python.md",
     "client-sdk/go/README.md": "sdk/go.md",
     "client-sdk/js/README.md": "sdk/js.md",

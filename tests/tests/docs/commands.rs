@@ -12,7 +12,8 @@ pub(super) fn pages() -> Vec<PathBuf> {
     let pages = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
     let mut pages: Vec<_> = pages.filter(|path| path.extension().is_some_and(|end| end == "md")).collect();
     pages.extend(
-        ["README.md", "GUARANTEES.md", "ARCHITECTURE.md", "deploy/README.md"].map(|name| root().join(name)),
+        ["README.md", "GUARANTEES.md", "ARCHITECTURE.md", "deploy/README.md", "deploy/compose/README.md"]
+            .map(|name| root().join(name)),
     );
     pages.retain(|path| path.exists());
     pages.sort();
