@@ -19,6 +19,8 @@ mod constraints;
 mod cooldowns;
 #[path = "doctor.rs"]
 mod doctor;
+#[path = "earlier_versions.rs"]
+mod earlier_versions;
 #[path = "embedded_ledger.rs"]
 mod embedded_ledger;
 #[path = "held.rs"]

@@ -71,14 +71,20 @@ impl Clock {
 
     /// Has a command see this clock.
     pub fn put_into(&self, command: &mut Command) {
+        command.envs(self.variables());
+    }
+
+    /// The variables by which a process sees this clock.
+    pub fn variables(&self) -> [(&'static str, String); 5] {
         // An allocator of the program's own, such as that of redis-server, may ask for the time before the library
         // is ready to tell it; the system's allocator does not.
         let preload = format!("{} libc.so.6", self.library.display());
-        command
-            .env("LD_PRELOAD", preload)
-            .env("FAKETIME_TIMESTAMP_FILE", &self.file)
-            .env("FAKETIME_NO_CACHE", "1")
-            .env("DONT_FAKE_MONOTONIC", "1")
-            .env("FAKETIME_DONT_RESET", "1");
+        [
+            ("LD_PRELOAD", preload),
+            ("FAKETIME_TIMESTAMP_FILE", self.file.display().to_string()),
+            ("FAKETIME_NO_CACHE", "1".to_owned()),
+            ("DONT_FAKE_MONOTONIC", "1".to_owned()),
+            ("FAKETIME_DONT_RESET", "1".to_owned()),
+        ]
     }
 }

@@ -18,6 +18,7 @@ pub struct RedisServer {
     folder: TempDir,
     password: Option<String>,
     arguments: Vec<String>,
+    env: Vec<(String, String)>,
 }
 
 impl RedisServer {
@@ -50,8 +51,8 @@ impl RedisServer {
         let port = free_port()?;
         let password = password.map(str::to_owned);
         let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let process = launch(port, folder.path(), password.as_deref(), &arguments)?;
-        let server = Self { process, port, folder, password, arguments };
+        let process = launch(port, folder.path(), password.as_deref(), &arguments, &[])?;
+        let server = Self { process, port, folder, password, arguments, env: Vec::new() };
         // The server of another test may have taken the port, and answer while this one is about to end.
         let info: redis::RedisResult<String> =
             server.connect().and_then(|mut line| redis::cmd("INFO").arg("server").query(&mut line));
@@ -72,8 +73,14 @@ impl RedisServer {
     /// # Errors
     /// If it does not answer.
     pub fn start_again(&mut self) -> io::Result<()> {
-        self.process = launch(self.port, self.folder.path(), self.password.as_deref(), &self.arguments)?;
+        let password = self.password.as_deref();
+        self.process = launch(self.port, self.folder.path(), password, &self.arguments, &self.env)?;
         Ok(())
+    }
+
+    /// Gives it variables from its next start on.
+    pub fn set_env(&mut self, env: impl IntoIterator<Item = (&'static str, String)>) {
+        self.env = env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     }
 
     /// The port on loopback.
@@ -111,6 +118,7 @@ fn launch(
     folder: &std::path::Path,
     password: Option<&str>,
     arguments: &[String],
+    env: &[(String, String)],
 ) -> io::Result<Process> {
     let mut command = Command::new("redis-server");
     command
@@ -118,6 +126,7 @@ fn launch(
         .arg("--dir")
         .arg(folder)
         .args(arguments)
+        .envs(env.iter().map(|(name, value)| (name, value)))
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     if let Some(password) = password {
