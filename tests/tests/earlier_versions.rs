@@ -16,7 +16,7 @@ use keybroker_proto::v1::{
     QueryUsageRequest, SettleState,
 };
 use keybroker_tests::{
-    chaos::Clock,
+    chaos::clock::Clock,
     harness::{
         api::{Api, MODEL, ask, not_sent, succeeded},
         broker::{BrokerOptions, BrokerProcess},
@@ -51,8 +51,10 @@ async fn what_each_version_left_is_read_on_both_ledgers() {
     if std::env::var_os("KEEP_STATE").is_some() {
         keep(&corpus().join(env!("CARGO_PKG_VERSION"))).await;
     }
-    let mut versions: Vec<_> =
-        fs::read_dir(corpus()).expect("there are some").map(|entry| entry.expect("it is read").path()).collect();
+    let mut versions: Vec<_> = fs::read_dir(corpus())
+        .expect("there are some")
+        .map(|entry| entry.expect("it is read").path())
+        .collect();
     versions.sort();
     assert!(!versions.is_empty());
     for version in versions {
@@ -72,7 +74,8 @@ struct Stage {
 
 impl Stage {
     fn now() -> Self {
-        let stage = Self { folder: TempDir::with_prefix("keybroker-version").expect("a folder"), clock: None };
+        let stage =
+            Self { folder: TempDir::with_prefix("keybroker-version").expect("a folder"), clock: None };
         fs::write(stage.folder.path().join("keybroker.toml"), CONFIG).expect("it is written");
         stage
     }
@@ -89,7 +92,8 @@ impl Stage {
 
     fn options(&self) -> BrokerOptions {
         let config = self.folder.path().join("keybroker.toml").display().to_string();
-        let mut options = BrokerOptions::default().arg("--config", config).env("KEYBROKER_MASTER_KEY", MASTER);
+        let mut options =
+            BrokerOptions::default().arg("--config", config).env("KEYBROKER_MASTER_KEY", MASTER);
         for (name, value) in self.clock.iter().flat_map(Clock::variables) {
             options = options.env(name, value);
         }
@@ -124,7 +128,8 @@ async fn leave(options: BrokerOptions) {
     let mut broker = BrokerProcess::start(&options).expect("it serves");
     let api = Api::connect(broker.url()).await;
     let mut admin = api.admin();
-    let key = Key { api_key: "test-key-of-a-version-r1".to_owned(), project: "beta".to_owned(), ..Key::default() };
+    let key =
+        Key { api_key: "test-key-of-a-version-r1".to_owned(), project: "beta".to_owned(), ..Key::default() };
     let create =
         CreateKeyRequest { parent: "pools/default".to_owned(), key_id: "r1".to_owned(), key: Some(key) };
     admin.create_key(create).await.expect("it is created");
@@ -175,7 +180,8 @@ async fn keep(version: &Path) {
 }
 
 async fn expect_all_of_it(options: BrokerOptions, version: &Path) {
-    let ledger = if options.args.iter().any(|argument| argument == "--redis-url") { "redis" } else { "embedded" };
+    let ledger =
+        if options.args.iter().any(|argument| argument == "--redis-url") { "redis" } else { "embedded" };
     let broker = BrokerProcess::start(&options).expect("it serves");
     let api = Api::connect(broker.url()).await;
     let of = format!("{ledger} of {}", version.display());
@@ -183,8 +189,10 @@ async fn expect_all_of_it(options: BrokerOptions, version: &Path) {
     let mut admin = api.admin();
     let list = ListKeysRequest { parent: "pools/-".to_owned(), page_size: 100, page_token: String::new() };
     let keys = admin.list_keys(list).await.expect("they are listed").into_inner().keys;
-    let states: Vec<_> =
-        keys.iter().map(|key| (key.name.as_str(), key.state(), key.reason.as_str(), key.problem.as_str())).collect();
+    let states: Vec<_> = keys
+        .iter()
+        .map(|key| (key.name.as_str(), key.state(), key.state_reason.as_str(), key.problem.as_str()))
+        .collect();
     let expected = [
         ("pools/default/keys/a1", KeyState::Active, "", ""),
         ("pools/default/keys/a2", KeyState::Disabled, "kept", ""),

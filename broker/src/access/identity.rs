@@ -95,7 +95,7 @@ impl fmt::Display for Denied {
 }
 
 /// Whoever calls.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller(Option<Arc<Identity>>);
 
 impl Caller {

@@ -68,6 +68,8 @@ pub struct Sources<'a> {
     pub env: Env<'a>,
     /// What secrets were when they could last be had; they stand where a source fails.
     pub last: Option<&'a LastValues>,
+    /// Whether secrets that lie elsewhere are fetched; where not, what they were last stands.
+    pub fetches: bool,
 }
 
 impl Sources<'static> {
@@ -78,6 +80,7 @@ impl Sources<'static> {
             file,
             env: &|name| std::env::var_os(name).map(|value| OsStr::to_string_lossy(&value).into_owned()),
             last: None,
+            fetches: true,
         }
     }
 }
@@ -85,12 +88,18 @@ impl Sources<'static> {
 impl<'a> Sources<'a> {
     /// A file and an environment.
     pub fn new(file: Option<PathBuf>, env: Env<'a>) -> Self {
-        Self { file, env, last: None }
+        Self { file, env, last: None, fetches: true }
     }
 
     /// The same with what secrets were when they could last be had.
     pub fn keeping(self, last: &'a LastValues) -> Self {
         Self { last: Some(last), ..self }
+    }
+
+    /// The same without asking anybody for secrets that lie elsewhere, so that it takes no time.
+    #[must_use]
+    pub fn without_fetching(self) -> Self {
+        Self { fetches: false, ..self }
     }
 }
 
@@ -107,6 +116,8 @@ pub struct Loaded {
     pub warnings: Vec<Warning>,
     /// The files that were read, the configuration file first, for whoever watches for changes.
     pub files: Vec<PathBuf>,
+    /// Whether all secrets that lie elsewhere were fetched.
+    pub fetched: bool,
     /// The sources of secrets that failed: what they gave before stands.
     pub failed_sources: Vec<FailedSource>,
     /// How often to read again because of secrets that lie where no change is seen; none if there are no such.
@@ -137,7 +148,9 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
             Ok(text) => {
                 lookup.files.push(path.clone());
                 let document = Document::new(path.display(), &text);
-                if let Some((fetched, every)) = fetch_what_lies_elsewhere(&document, &text, &lookup) {
+                if let Some((fetched, every)) =
+                    fetch_what_lies_elsewhere(&document, &text, &lookup, sources.fetches)
+                {
                     (lookup.fetched, refresh_every) = (fetched, Some(every));
                 }
                 let written = file::read(&document, &text, &mut lookup, &mut found);
@@ -184,6 +197,7 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
         access: assembly.access,
         log: assembly.log,
         warnings,
+        fetched: sources.fetches || refresh_every.is_none(),
         files: lookup.files,
         failed_sources: lookup.failed,
         refresh_every,
@@ -198,6 +212,7 @@ fn fetch_what_lies_elsewhere(
     document: &Document,
     text: &str,
     lookup: &Lookup<'_>,
+    fetches: bool,
 ) -> Option<(Fetched, Duration)> {
     if !Reference::may_be_in(text) {
         return None;
@@ -208,6 +223,10 @@ fn fetch_what_lies_elsewhere(
         return None;
     }
     let every = written.sources.refresh_every;
+    if !fetches {
+        let unasked = |written| (written, Err("is not fetched yet".to_owned()));
+        return Some((first.to_fetch.into_keys().map(unasked).collect(), every));
+    }
     Some((secret_sources::fetch(first.to_fetch, &written.sources.settings), every))
 }
 
