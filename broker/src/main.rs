@@ -32,9 +32,6 @@ fn main() -> ExitCode {
         Command::GenerateMasterKey { json } => tools::generate_master_key(json),
         Command::GenerateToken { json } => tools::generate_token(json),
         Command::Man(args) => tools::man(&args),
-        Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "keybroker", &mut std::io::stdout());
-            ExitCode::SUCCESS
-        }
+        Command::Completions { shell } => tools::completions(shell, &mut Cli::command()),
     }
 }

@@ -101,6 +101,17 @@ pub fn unknown_name(name: &str) -> String {
     if name.len() > LONGEST_NAME_SHOWN { mask(name) } else { name.to_owned() }
 }
 
+/// Whether a text that somebody chose has a key in it, by the formats that Google is known to give out.
+pub fn holds_a_key(text: &str) -> bool {
+    let of_key = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-".contains(byte);
+    [("AIza", 35), ("AQ.", 40)].iter().any(|(mark, least)| {
+        text.len() >= mark.len() + least
+            && text.match_indices(mark).any(|(at, _)| {
+                text.as_bytes()[at + mark.len()..].iter().take_while(|byte| of_key(byte)).count() >= *least
+            })
+    })
+}
+
 /// The fingerprint of a key: 16 hex characters by which it is known in the ledger, the logs and
 /// the metrics, the same on every host.
 ///
@@ -141,6 +152,17 @@ mod tests {
     fn a_name_that_nobody_knows_is_shown_if_it_is_too_short_for_a_key() {
         assert_eq!(unknown_name("nightly-batch"), "nightly-batch");
         assert_eq!(unknown_name("test-key-aaaaaaaaaaaaaaaa-wxyz"), "…wxyz");
+    }
+
+    #[test]
+    fn a_key_within_a_text_is_seen() {
+        let (former, newer) = (format!("AIza{}", "x".repeat(35)), format!("AQ.{}", "x".repeat(50)));
+        for text in [former.clone(), format!("leaked: {former}."), newer, format!("AIza {former}")] {
+            assert!(holds_a_key(&text), "{text}");
+        }
+        for text in ["", "gemini-2.5-flash", "AIza", &former[..38], &format!("AIza{}", "é".repeat(40))] {
+            assert!(!holds_a_key(text), "{text}");
+        }
     }
 
     #[test]

@@ -116,6 +116,7 @@ async fn what_happened_is_counted_and_how_things_stand_is_shown() {
         (r#"keybroker_ledger_state{pool="default",state="open"}"#, 1.0),
         (r#"keybroker_ledger_state{pool="default",state="unreachable"}"#, 0.0),
         (r#"gemini_keys{pool="default"}"#, 1.0),
+        (r#"gemini_available_keys{pool="default"}"#, 0.0),
         (r#"keybroker_waiting{pool="default"}"#, 0.0),
         (r#"keybroker_cooldowns{pool="default"}"#, 1.0),
         (r#"keybroker_limit_worst{pool="default"}"#, 1.0),

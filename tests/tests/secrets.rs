@@ -11,7 +11,8 @@ use std::{
 
 use keybroker_client::{Broker, Gemini};
 use keybroker_proto::v1::{
-    AcquireRequest, Constraints, TransportError, lease_report::Outcome, transport_error::Kind,
+    AcquireRequest, Constraints, CreateKeyRequest, DisableKeyRequest, DrainKeyRequest, Key, TransportError,
+    lease_report::Outcome, transport_error::Kind,
 };
 use keybroker_tests::{
     fake_gemini::{FakeGemini, FakeGeminiConfig, Fault, FaultRule, NamedError, fingerprint},
@@ -214,6 +215,66 @@ async fn a_key_that_is_put_where_none_may_be_is_found_by_the_same_search() {
     let process = Process::start("sh", &mut command).unwrap();
     assert!(wait_until(Duration::from_secs(5), || leaks(&arguments(process.id())).len() == 1));
     assert_eq!(leaks(b"nothing but -0001, -0002 and -0003"), Vec::<String>::new());
+}
+
+/// What has the form of Google's keys is taken for a key wherever callers choose a text.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_in_place_of_a_name_or_a_reason_is_refused_and_written_nowhere() {
+    let key = format!("AIza{}", "FAKE-key_00".repeat(4).get(..35).unwrap());
+    let config = "[[projects]]\nid = \"a\"\nkeys = [ { id = \"a1\", secret = \"fake-key-of-a-0001\" } ]\n";
+    let folder = TempDir::with_prefix("keybroker-canaries").unwrap();
+    let lease_log = folder.path().join("leases.jsonl");
+    let options = BrokerOptions::default()
+        .arg("--log", "trace,h2=info,hyper=info,tower=info")
+        .arg("--lease-log", lease_log.display().to_string())
+        .env("KEYBROKER_MASTER_KEY", "03".repeat(32));
+    let rig = Rig::start_with(Backing::Embedded, config, options).await;
+    let labels = || std::collections::HashMap::from([("why".to_owned(), format!("since {key} leaked"))]);
+    let mut refused = Vec::new();
+    for request in [
+        AcquireRequest { model: key.clone(), ..AcquireRequest::default() },
+        AcquireRequest { consumer: key.clone(), ..ask(MODEL) },
+        AcquireRequest { labels: labels(), ..ask(MODEL) },
+        AcquireRequest {
+            constraints: Some(Constraints { labels: labels(), ..Constraints::default() }),
+            ..ask(MODEL)
+        },
+    ] {
+        refused.push(rig.api.acquire(request).await.unwrap_err());
+    }
+    let mut admin = rig.api.admin();
+    let a1 = || "pools/default/keys/a1".to_owned();
+    let disable =
+        |reason: &str| DisableKeyRequest { name: a1(), etag: String::new(), reason: reason.to_owned() };
+    refused.push(admin.disable_key(disable(&format!("{key} leaked"))).await.unwrap_err());
+    let mut by_a_key = tonic::Request::new(disable("sick"));
+    by_a_key.metadata_mut().insert("x-keybroker-actor", key.parse().unwrap());
+    refused.push(admin.disable_key(by_a_key).await.unwrap_err());
+    let drain = DrainKeyRequest { name: a1(), reason: key.clone(), ..DrainKeyRequest::default() };
+    refused.push(admin.drain_key(drain).await.unwrap_err());
+    let new = |key_id: &str, change: &dyn Fn(&mut Key)| {
+        let mut key = Key { api_key: "fake-key-that-is-new-0002".to_owned(), ..Key::default() };
+        change(&mut key);
+        CreateKeyRequest { parent: "pools/default".to_owned(), key_id: key_id.to_owned(), key: Some(key) }
+    };
+    for request in [
+        new(&key, &|_| ()),
+        new("b1", &|new| new.project.clone_from(&key)),
+        new("b1", &|new| new.labels = labels()),
+    ] {
+        refused.push(admin.create_key(request).await.unwrap_err());
+    }
+    for status in refused {
+        assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status}");
+        let told = format!("{status:?}{}", String::from_utf8_lossy(status.details()));
+        assert!(told.contains("holds the text of an API key") && !told.contains(&key), "{told}");
+    }
+    rig.api.lease().await;
+    let url = format!("http://{}/metrics", rig.broker.http);
+    let metrics = reqwest::get(url).await.unwrap().text().await.unwrap();
+    for said in [metrics, rig.broker.log(), fs::read_to_string(lease_log).unwrap()] {
+        assert!(!said.contains(&key), "{said}");
+    }
 }
 
 fn assert_silent(place: &str, bytes: &[u8]) {

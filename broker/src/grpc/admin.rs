@@ -25,7 +25,7 @@ use tonic::{Request, Response, Status, metadata::MetadataValue};
 use self::{
     admit::{admit, admit_reader},
     page::Page,
-    request::{key_name, parent, pool_name_of},
+    request::{key_name, parent, pool_name_of, reason_without_key},
     watch::Watchers,
 };
 use super::{VERSION_HEADER, caller_of, check::Faults, status};
@@ -87,6 +87,7 @@ impl Admin for AdminService {
         if pool.as_deref() == Some("-") {
             faults.add("parent", "names all pools; name one, such as pools/default");
         }
+        faults.no_key("key_id", &request.key_id);
         let fields = fields::that_are_set(request.key.unwrap_or_default(), "key", &mut faults);
         faults.into_result()?;
         let pool = pool.unwrap_or_default();
@@ -148,12 +149,14 @@ impl Admin for AdminService {
     async fn disable_key(&self, request: Request<DisableKeyRequest>) -> Result<Response<Key>, Status> {
         let (who, request) = admit(request)?;
         let (pool, id) = key_name("name", &request.name)?;
+        reason_without_key(&request.reason)?;
         answer(self.fleet.disable_key(pool, id, &request.etag, &request.reason, &who).await, convert::key)
     }
 
     async fn drain_key(&self, request: Request<DrainKeyRequest>) -> Result<Response<Key>, Status> {
         let (who, request) = admit(request)?;
         let (pool, id) = key_name("name", &request.name)?;
+        reason_without_key(&request.reason)?;
         let drain = Drain { reason: request.reason, remove_when_drained: request.remove_when_drained };
         answer(self.fleet.drain_key(pool, id, &request.etag, &drain, &who).await, convert::key)
     }
@@ -185,6 +188,7 @@ impl Admin for AdminService {
         let (who, request) = admit(request)?;
         let mut faults = Faults::default();
         let fields = fields::of_pool(&request.pool.unwrap_or_default(), None, &mut faults);
+        faults.no_key("pool_id", &request.pool_id);
         faults.into_result()?;
         answer(self.fleet.create_pool(&request.pool_id, &fields, &who).await, convert::pool)
     }

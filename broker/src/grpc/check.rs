@@ -13,6 +13,7 @@ use crate::{
     gemini::{MAX_BODY, Outcome, TransportKind},
     lease_id::LeaseId,
     pool::{Report, Usage, Wish},
+    secret::holds_a_key,
 };
 
 const MOST_PERMITS: i32 = 1000;
@@ -39,6 +40,13 @@ impl Faults {
         }
     }
 
+    /// What callers choose stands in logs, metrics, the ledger and records, where no key may stand.
+    pub(super) fn no_key(&mut self, field: &str, text: &str) {
+        if holds_a_key(text) {
+            self.add(field, "holds the text of an API key; a key is given as api_key alone");
+        }
+    }
+
     pub(super) fn into_result(self) -> Result<(), Status> {
         if self.0.is_empty() { Ok(()) } else { Err(bad_request(self.0)) }
     }
@@ -56,6 +64,7 @@ pub(super) fn wish(request: &AcquireRequest, faults: &mut Faults) -> Wish {
         let right = is_model_name(model) && model.len() <= LONGEST_NAME && !model.contains('#');
         faults.check(right, "model", "is not a model id; write 1 to 128 letters, digits and . _ - / :");
     }
+    faults.no_key("model", model);
     let tokens = request.input_tokens;
     faults.check((0..=MOST_TOKENS).contains(&tokens), "input_tokens", "is out of range; write 0 to 10^12");
     let output = request.output_tokens;
@@ -115,6 +124,7 @@ pub(super) fn wish(request: &AcquireRequest, faults: &mut Faults) -> Wish {
 
 /// Checks the name of a consumer, which logs, events and exports of usage show as it is.
 pub(super) fn check_consumer(consumer: &str, faults: &mut Faults) {
+    faults.no_key("consumer", consumer);
     faults.check(
         consumer.is_empty() || is_consumer_id(consumer),
         "consumer",
@@ -127,6 +137,7 @@ fn check_labels(field: &str, labels: &HashMap<String, String>, faults: &mut Faul
     let short = |(name, value): (&String, &String)| {
         (1..=longest_name).contains(&name.len()) && value.len() <= longest_value
     };
+    labels.iter().flat_map(|(name, value)| [name, value]).for_each(|text| faults.no_key(field, text));
     let right = labels.len() <= MOST_LABELS && labels.iter().all(short);
     faults.check(
         right,

@@ -114,17 +114,21 @@ fn show(seen: &Arc<Mutex<Seen>>) {
             }
         }
     });
-    gauge("gemini.keys", "Keys of a pool", |seen, observer| {
+    gauge("gemini.keys", "Keys of a pool that are leased", |seen, observer| {
         for (pool, view) in &seen.pools {
             observer.observe(count(view.keys.len()), &[label("pool", pool)]);
         }
     });
-    gauge("gemini.available_keys", "Keys of a pool that are not blocked", |seen, observer| {
-        for (pool, view) in &seen.pools {
-            let available = view.keys.iter().filter(|key| key.available).count();
-            observer.observe(count(available), &[label("pool", pool)]);
-        }
-    });
+    gauge(
+        "gemini.available_keys",
+        "Keys of a pool that nothing which cools down keeps from serving",
+        |seen, observer| {
+            for (pool, view) in &seen.pools {
+                let available = view.keys.iter().filter(|key| key.available).count();
+                observer.observe(count(available), &[label("pool", pool)]);
+            }
+        },
+    );
     gauge("keybroker.waiting", "Acquires that wait for a lease", |seen, observer| {
         for (pool, view) in &seen.pools {
             observer.observe(view.stats.waiting, &[label("pool", pool)]);

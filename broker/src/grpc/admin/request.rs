@@ -36,6 +36,13 @@ fn pool_of(name: &str) -> Option<&str> {
     name.strip_prefix("pools/").filter(|pool| !pool.is_empty() && !pool.contains('/'))
 }
 
+/// Passes if a reason that is given for the record has no key in it.
+pub(super) fn reason_without_key(reason: &str) -> Result<(), Status> {
+    let mut faults = Faults::default();
+    faults.no_key("reason", reason);
+    faults.into_result()
+}
+
 fn wrong(field: &str, text: &str) -> Status {
     bad_request(vec![(field.to_owned(), text.to_owned())])
 }
@@ -45,6 +52,12 @@ fn wrong(field: &str, text: &str) -> Status {
 pub(super) fn who<T>(request: &Request<T>, caller: &Caller) -> Result<Who, Status> {
     let peer = request.extensions().get::<Peer>().and_then(|peer| peer.address);
     let peer = peer.map(|address| address.ip().to_string()).unwrap_or_default();
+    let mut faults = Faults::default();
+    faults.no_key(
+        ACTOR,
+        request.metadata().get(ACTOR).and_then(|actor| actor.to_str().ok()).unwrap_or_default(),
+    );
+    faults.into_result()?;
     let given = match request.metadata().get(ACTOR) {
         None => None,
         Some(actor) => {
