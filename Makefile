@@ -7,7 +7,7 @@ BIN := target/release
 QUICK := --profile quick
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-answers test-day test-exactness test-observe test-openapi test-page test-sdks docs docs-links docs-update lint bench overload fuzz clean sim chaos upgrade
+.PHONY: help setup build demo test test-answers test-apiserver test-day test-deploy test-exactness test-observe test-observe test-openapi test-page test-sdks docs docs-links docs-update lint bench overload fuzz clean sim chaos upgrade
 
 help: ## List the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -26,7 +26,7 @@ test: setup lint ## Run everything; installs what it needs
 	$(CARGO) build $(QUICK) --workspace --all-targets
 	$(CARGO) test $(QUICK) --workspace
 	@$(MAKE) --no-print-directory test-day
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-exactness test-sdks test-page test-openapi test-observe docs
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-exactness test-sdks test-page test-openapi test-observe test-deploy docs
 
 test-exactness: setup ## Ask for more than the quota for three minutes, on each ledger, and count what was sent
 	@$(CARGO) build $(QUICK) --quiet --workspace --all-targets
@@ -42,6 +42,12 @@ test-page: ## Test the page in headless Chromium against the binaries of `make t
 
 test-openapi: ## Hold the REST API to its OpenAPI document, by requests made up from it; installs what it needs
 	tests/openapi/run-tests
+
+test-deploy: setup ## Render the Helm chart over a matrix of values and hold it to Kubernetes' schemas; installs what it needs
+	tests/deploy/run-tests
+
+test-apiserver: ## The same against a real kube-apiserver, which is built first (7 minutes); needs etcd-server and kubectl
+	tests/deploy/run-apiserver-tests
 
 test-observe: setup ## Play alerts, ask every query of the dashboard, run deploy/compose as processes; installs what it needs
 	tests/observe/run-tests

@@ -28,6 +28,7 @@ ELSEWHERE = {
     "ARCHITECTURE.md": "architecture.md",
     "CHANGELOG.md": "changelog.md",
     "deploy/README.md": "deploy/deploy.md",
+    "deploy/helm/keybroker/README.md": "deploy/helm.md",
     "deploy/compose/README.md": "deploy/compose.md",
     "client-sdk/python/README.md": "sdk/python.md",
     "client-sdk/go/README.md": "sdk/go.md",
