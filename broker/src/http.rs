@@ -13,13 +13,13 @@ use axum::{
 };
 
 use crate::{
-    access::{Access, Denied, Role},
+    access::{Access, Caller, Denied, Role},
     broker::Broker,
     calls::{self, Call, RequestId},
     grpc::denied,
     metrics::{Export, Standing},
     page,
-    rest::{self, Rest},
+    rest::{self, Called, Rest},
     server::{LARGEST_REQUEST, Peer},
 };
 
@@ -83,12 +83,16 @@ async fn metrics(
     ConnectInfo(peer): ConnectInfo<Peer>,
     headers: HeaderMap,
 ) -> Response {
-    if let Err(why) = may_look(&http.access, &headers, &peer) {
-        return rest::errors::answer(&denied(&why));
+    if let Err(status) = rest::refuse_pointed_names(&http.access, &headers, Called::ByOneWordToo) {
+        return rest::errors::answer(&status);
     }
+    let caller = match may_look(&http.access, &headers, &peer) {
+        Ok(caller) => caller,
+        Err(why) => return rest::errors::answer(&denied(&why)),
+    };
     let Some(export) = &http.export else { return StatusCode::NOT_FOUND.into_response() };
     http.standing.refresh().await;
-    match export.render() {
+    match export.render(|pool| caller.uses_pool(pool)) {
         Ok((text, content_type)) => ([(CONTENT_TYPE, content_type)], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "metrics cannot be shown");
@@ -112,6 +116,8 @@ async fn rest(
     http.rest.serve(&method, &uri, &headers, &peer, &body).await
 }
 
-fn may_look(access: &Access, headers: &HeaderMap, peer: &Peer) -> Result<(), Denied> {
-    access.rules().authenticate(headers, peer.certificates.as_deref())?.must_have(Role::Viewer)
+fn may_look(access: &Access, headers: &HeaderMap, peer: &Peer) -> Result<Caller, Denied> {
+    let caller = access.rules().authenticate(headers, peer.certificates.as_deref())?;
+    caller.must_have(Role::Viewer)?;
+    Ok(caller)
 }

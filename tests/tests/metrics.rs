@@ -170,6 +170,24 @@ async fn metrics_are_shown_to_viewers_alone_and_probes_to_anybody() {
 }
 
 #[tokio::test]
+async fn without_identities_metrics_are_not_shown_by_a_name_that_somebody_pointed_at_the_broker() {
+    let setting = Setting::start("", |options| options);
+    for (host, status) in [
+        ("elsewhere.example:8080", 403),
+        ("", 403),
+        ("localhost:8080", 200),
+        ("127.0.0.1", 200),
+        ("[::1]:8080", 200),
+        // As containers call each other.
+        ("broker-1:8080", 200),
+    ] {
+        let url = format!("http://{}/metrics", setting.broker.http);
+        let answer = reqwest::Client::new().get(url).header("host", host).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), status, "{host}");
+    }
+}
+
+#[tokio::test]
 async fn a_ledger_that_is_away_or_recovers_is_shown_as_that() {
     let mut redis = keybroker_tests::harness::redis::RedisServer::start().unwrap();
     let folder = TempDir::new().unwrap();

@@ -154,6 +154,19 @@ impl Caller {
         self.may("use pool", pool, |identity| &identity.pools)
     }
 
+    /// Whether it may use a pool.
+    pub fn uses_pool(&self, pool: &str) -> bool {
+        let may = |identity: &Arc<Identity>| identity.pools.iter().any(|pattern| pattern.matches(pool));
+        self.0.as_ref().is_none_or(may)
+    }
+
+    /// Those of these pools that it may use.
+    #[must_use]
+    pub fn own_pools(&self, mut pools: Vec<String>) -> Vec<String> {
+        pools.retain(|pool| self.uses_pool(pool));
+        pools
+    }
+
     /// Passes if it may lease for a model, by the id that was asked for.
     ///
     /// # Errors
@@ -253,6 +266,10 @@ mod tests {
         caller.may_use_pool("batch").unwrap();
         let denied = caller.may_use_pool("default").unwrap_err().to_string();
         assert_eq!(denied, "identity nightly may not use pool \"default\"; it may: batch");
+        let pools = ["default", "batch"].map(str::to_owned).to_vec();
+        assert_eq!(caller.own_pools(pools.clone()), ["batch"]);
+        assert_eq!(Caller::anyone().own_pools(pools.clone()), pools);
+        assert!(Caller::nobody().own_pools(pools).is_empty());
         assert!(caller.may_use_all_pools().unwrap_err().to_string().contains("batch"));
         caller.may_use_model("gemini-2.5-flash").unwrap();
         caller.may_use_model("gemini-3-pro").unwrap_err();

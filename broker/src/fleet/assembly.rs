@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::rules;
+use super::{Obstacle, rules};
 use crate::{
     catalogue::{Catalogue, Key, LimitRule, Pool, Project, Strategy, Tier},
     config::{PoolRule, with_tier_defaults},
@@ -14,9 +14,10 @@ use crate::{
 /// A catalogue in the making.
 pub(super) struct Assembly {
     pub(super) catalogue: Catalogue,
-    ids: HashSet<String>,
-    /// The id of the key with each fingerprint.
-    fingerprints: HashMap<String, String>,
+    /// The pool of the key with each id.
+    ids: HashMap<String, String>,
+    /// The id and the pool of the key with each fingerprint.
+    fingerprints: HashMap<String, (String, String)>,
     /// The pool of each project and billing account.
     projects: HashMap<String, String>,
     accounts: HashMap<String, String>,
@@ -27,22 +28,53 @@ pub(super) struct Assembly {
 /// Why a key or a pool does not fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Misfit {
-    /// Its id is taken.
-    IdTaken,
-    /// Its text is that of another key, named here.
-    SameText(String),
+    /// Its id is taken, in this pool.
+    IdTaken(String),
+    /// Its text is that of another key.
+    SameText {
+        /// That key.
+        key: String,
+        /// The pool it is in.
+        pool: String,
+    },
+    /// A field names what is in another pool.
+    Elsewhere {
+        /// The field.
+        field: &'static str,
+        /// What it names.
+        noun: &'static str,
+        /// The pool it is in.
+        pool: String,
+    },
     /// A field says what cannot be.
     Field(&'static str, String),
 }
 
-impl std::fmt::Display for Misfit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Misfit {
+    /// As it is said of a key that is there.
+    pub(super) fn obstacle(self) -> Obstacle {
         match self {
-            Self::IdTaken => f.write_str("its id is taken by another one"),
-            Self::SameText(other) => write!(f, "its text is that of the key {other}"),
-            Self::Field(field, wrong) => write!(f, "{field} {wrong}"),
+            Self::IdTaken(_) => Obstacle::open("its id is taken by another one"),
+            Self::SameText { key, pool } => Obstacle::in_pool(
+                &pool,
+                format!("its text is that of the key {key}"),
+                "its text is that of another key",
+            ),
+            Self::Elsewhere { field, noun, pool } => {
+                let [text, without_names] = elsewhere(noun, &pool).map(|wrong| format!("{field} {wrong}"));
+                Obstacle::in_pool(&pool, text, without_names)
+            }
+            Self::Field(field, wrong) => Obstacle::open(format!("{field} {wrong}")),
         }
     }
+}
+
+/// What is wrong with a field that names what is in another pool, with that pool's name and without it.
+pub(super) fn elsewhere(noun: &str, pool: &str) -> [String; 2] {
+    [
+        format!("is in the pool {pool}, and a {noun} belongs to one pool; add the key there"),
+        format!("is in another pool, and a {noun} belongs to one pool; name another {noun}"),
+    ]
 }
 
 impl Assembly {
@@ -50,7 +82,7 @@ impl Assembly {
     pub(super) fn of(configured: &Catalogue) -> Self {
         let mut assembly = Self {
             catalogue: configured.clone(),
-            ids: HashSet::new(),
+            ids: HashMap::new(),
             fingerprints: HashMap::new(),
             projects: HashMap::new(),
             accounts: HashMap::new(),
@@ -61,10 +93,10 @@ impl Assembly {
             if let Some(account) = &project.billing_account {
                 assembly.accounts.insert(account.clone(), pool.name.clone());
             }
-        }
-        for (_, key) in configured.keys() {
-            assembly.ids.insert(key.id.clone());
-            assembly.fingerprints.insert(key.fingerprint.clone(), key.id.clone());
+            for key in &project.keys {
+                assembly.ids.insert(key.id.clone(), pool.name.clone());
+                assembly.fingerprints.insert(key.fingerprint.clone(), (key.id.clone(), pool.name.clone()));
+            }
         }
         assembly
     }
@@ -72,7 +104,7 @@ impl Assembly {
     /// Adds a pool.
     pub(super) fn add_pool(&mut self, pool: &RunTimePool) -> Result<(), Misfit> {
         if self.catalogue.pools.contains_key(&pool.name) {
-            return Err(Misfit::IdTaken);
+            return Err(Misfit::IdTaken(pool.name.clone()));
         }
         let limits = parsed(&pool.limits, "pool.limits")?;
         let strategy = Strategy::parse(&pool.strategy).ok_or_else(|| {
@@ -91,11 +123,11 @@ impl Assembly {
 
     /// Adds a key to its project, or makes the project.
     pub(super) fn add_key(&mut self, key: &RunTimeKey, secret: Secret) -> Result<(), Misfit> {
-        if let Some(other) = self.fingerprints.get(&key.fingerprint) {
-            return Err(Misfit::SameText(other.clone()));
+        if let Some((other, pool)) = self.fingerprints.get(&key.fingerprint) {
+            return Err(Misfit::SameText { key: other.clone(), pool: pool.clone() });
         }
-        if self.ids.contains(&key.id) {
-            return Err(Misfit::IdTaken);
+        if let Some(pool) = self.ids.get(&key.id) {
+            return Err(Misfit::IdTaken(pool.clone()));
         }
         let limits = parsed(&key.limits, "key.limits")?;
         self.in_one_pool(&self.projects, "key.project", "project", Some(&key.project), &key.pool)?;
@@ -134,8 +166,8 @@ impl Assembly {
         }
         agree_with(project, key)?;
         project.keys.push(made);
-        self.ids.insert(key.id.clone());
-        self.fingerprints.insert(key.fingerprint.clone(), key.id.clone());
+        self.ids.insert(key.id.clone(), key.pool.clone());
+        self.fingerprints.insert(key.fingerprint.clone(), (key.id.clone(), key.pool.clone()));
         self.projects.insert(key.project.clone(), key.pool.clone());
         if let Some(account) = &key.billing_account {
             self.accounts.insert(account.clone(), key.pool.clone());
@@ -148,16 +180,12 @@ impl Assembly {
         &self,
         known: &HashMap<String, String>,
         field: &'static str,
-        noun: &str,
+        noun: &'static str,
         id: Option<&str>,
         pool: &str,
     ) -> Result<(), Misfit> {
         match id.and_then(|id| known.get(id)) {
-            Some(other) if other != pool => {
-                let text =
-                    format!("is in the pool {other}, and a {noun} belongs to one pool; add the key there");
-                Err(Misfit::Field(field, text))
-            }
+            Some(other) if other != pool => Err(Misfit::Elsewhere { field, noun, pool: other.clone() }),
             _ => Ok(()),
         }
     }

@@ -1,5 +1,6 @@
 //! Why a change was not made.
 
+use super::Obstacle;
 use crate::{
     ledger::LedgerError,
     registry::{RegistryError, seal::MASTER_KEY},
@@ -11,6 +12,9 @@ pub enum FleetError {
     /// Fields, each with what is wrong and the fix.
     #[error("{}", list(.0))]
     Invalid(Vec<(String, String)>),
+    /// A field names what is in another pool.
+    #[error("{0} {1}")]
+    Elsewhere(&'static str, Obstacle),
     /// There is no such key.
     #[error("there is no key {0}; `keybroker keys list` shows all keys")]
     UnknownKey(String),
@@ -24,7 +28,7 @@ pub enum FleetError {
     },
     /// What is to be made is there already.
     #[error("{0}")]
-    AlreadyThere(String),
+    AlreadyThere(Obstacle),
     /// Only the configuration can change it.
     #[error("{0} is configured in the file; change it there")]
     Configured(String),
@@ -56,6 +60,24 @@ pub enum FleetError {
     /// The ledger gave no answer.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+}
+
+impl FleetError {
+    /// As it is told to somebody who knows these pools: of others it names nothing.
+    #[must_use]
+    pub fn told(self, knows: impl Fn(&str) -> bool) -> Self {
+        match self {
+            Self::Elsewhere(field, why) => {
+                Self::Invalid(vec![(field.to_owned(), why.told(knows).to_owned())])
+            }
+            Self::AlreadyThere(why) => Self::AlreadyThere(Obstacle::open(why.told(knows))),
+            Self::UnknownPool { name, mut known } => {
+                known.retain(|pool| knows(pool));
+                Self::UnknownPool { name, known }
+            }
+            other => other,
+        }
+    }
 }
 
 fn list(faults: &[(String, String)]) -> String {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use secrecy::zeroize::Zeroizing;
 
 use super::{
-    Fleet, FleetError, KeyFields, Placed,
+    Fleet, FleetError, KeyFields, Obstacle, Placed,
     assembly::Misfit,
     fields::{Faults, check_id},
     keys::{create, derived_id},
@@ -66,9 +66,9 @@ pub enum ImportOutcome {
     /// This key was created, or would be: its resource name.
     Created(String),
     /// Its text is there already.
-    Duplicate(String),
+    Duplicate(Obstacle),
     /// Something in it is wrong.
-    Invalid(String),
+    Invalid(Obstacle),
 }
 
 /// A line that holds a key.
@@ -115,23 +115,31 @@ impl Fleet {
             let (mut edits, mut results) = (Vec::new(), Vec::with_capacity(lines.len()));
             for line in &lines {
                 let outcome = match sealed.get(&line.number) {
-                    None => ImportOutcome::Invalid(FleetError::Invalid(line.faults.clone()).to_string()),
+                    None => {
+                        let why = FleetError::Invalid(line.faults.clone()).to_string();
+                        ImportOutcome::Invalid(Obstacle::open(why))
+                    }
                     Some(key) => match assembly.add_key(key, Secret::from("")) {
                         Ok(()) => {
                             first_lines.insert(&key.id, line.number);
                             edits.push(create(Action::ImportKey, key));
                             ImportOutcome::Created(key_resource(&key.pool, &key.id))
                         }
-                        Err(Misfit::SameText(other)) => {
+                        Err(Misfit::SameText { key: other, pool }) => {
                             ImportOutcome::Duplicate(match first_lines.get(other.as_str()) {
-                                Some(first) => format!("the same key stands on line {first}"),
-                                None => format!("the key {other} has this text already"),
+                                Some(first) => Obstacle::open(format!("the same key stands on line {first}")),
+                                None => Obstacle::in_pool(
+                                    &pool,
+                                    format!("the key {other} has this text already"),
+                                    "another key has this text already",
+                                ),
                             })
                         }
-                        Err(Misfit::IdTaken) => {
-                            ImportOutcome::Invalid(format!("id {} is taken by another key", key.id))
-                        }
-                        Err(misfit) => ImportOutcome::Invalid(misfit.to_string()),
+                        Err(Misfit::IdTaken(_)) => ImportOutcome::Invalid(Obstacle::open(format!(
+                            "id {} is taken by another key",
+                            key.id
+                        ))),
+                        Err(misfit) => ImportOutcome::Invalid(misfit.obstacle()),
                     },
                 };
                 let preview = line.fields.secret.as_ref().map(ToString::to_string).unwrap_or_default();

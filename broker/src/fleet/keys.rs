@@ -1,8 +1,8 @@
 //! Keys at run time: what operators do with them.
 
 use super::{
-    Fleet, FleetError, KeyFields, KeyView, Origin, Placed,
-    assembly::{Assembly, Misfit},
+    Fleet, FleetError, KeyFields, KeyView, Obstacle, Origin, Placed,
+    assembly::{Assembly, Misfit, elsewhere},
     fields::{Faults, check_id},
     merge::assemble_pools,
     view::key_resource,
@@ -202,6 +202,7 @@ impl Fleet {
             .snapshot
             .keys
             .get(id)
+            .filter(|key| key.value.pool == pool)
             .is_some_and(|key| key.value.fingerprint == secret.fingerprint())
         {
             return Err(wrong("is the text that the key has already; give the new one"));
@@ -368,12 +369,19 @@ fn check_etag(key: &KeyView, etag: &str) -> Result<(), FleetError> {
 /// Adds a key that is new or changed.
 fn add(assembly: &mut Assembly, key: &RunTimeKey) -> Result<(), FleetError> {
     assembly.add_key(key, Secret::from("")).map_err(|misfit| match misfit {
-        Misfit::IdTaken => FleetError::AlreadyThere(format!(
-            "the key id {} is taken; key ids are unique among all pools",
-            key.id
+        Misfit::IdTaken(pool) => FleetError::AlreadyThere(Obstacle::in_pool(
+            &pool,
+            format!("the key id {} is taken; key ids are unique among all pools", key.id),
+            format!("the key id {} is taken", key.id),
         )),
-        Misfit::SameText(other) => {
-            FleetError::AlreadyThere(format!("the text {} is that of the key {other} already", key.preview))
+        Misfit::SameText { key: other, pool } => FleetError::AlreadyThere(Obstacle::in_pool(
+            &pool,
+            format!("the text {} is that of the key {other} already", key.preview),
+            format!("the text {} is that of another key already", key.preview),
+        )),
+        Misfit::Elsewhere { field, noun, pool } => {
+            let [text, without_names] = elsewhere(noun, &pool);
+            FleetError::Elsewhere(field, Obstacle::in_pool(&pool, text, without_names))
         }
         Misfit::Field(field, wrong) => FleetError::Invalid(vec![(field.to_owned(), wrong)]),
     })

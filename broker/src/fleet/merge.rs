@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::assembly::{Assembly, Misfit};
+use super::{
+    Obstacle,
+    assembly::{Assembly, Misfit},
+};
 use crate::{
     catalogue::Catalogue,
     registry::{
@@ -17,7 +20,7 @@ pub(super) struct Merged {
     /// What may be leased.
     pub(super) catalogue: Catalogue,
     /// Keys of the registry that are left out, and why.
-    pub(super) left_out: BTreeMap<String, String>,
+    pub(super) left_out: BTreeMap<String, Obstacle>,
 }
 
 /// What is configured stands first: of two that cannot both be, the one of the registry is left out.
@@ -27,8 +30,8 @@ pub(super) fn merge(configured: &Catalogue, snapshot: &Snapshot, master_keys: Op
     let mut left_out = BTreeMap::new();
     for key in snapshot.keys.values().map(|key| &key.value) {
         let added = open(key, master_keys)
-            .map_err(|error| error.to_string())
-            .and_then(|secret| assembly.add_key(key, secret).map_err(|misfit| misfit.to_string()));
+            .map_err(|error| Obstacle::open(error.to_string()))
+            .and_then(|secret| assembly.add_key(key, secret).map_err(Misfit::obstacle));
         if let Err(why) = added {
             left_out.insert(key.id.clone(), why);
         }
@@ -52,8 +55,11 @@ pub(super) fn assemble_pools(configured: &Catalogue, snapshot: &Snapshot) -> Ass
         match assembly.add_pool(pool) {
             Ok(()) => {}
             // The configuration made one of that name meanwhile, and stands.
-            Err(Misfit::IdTaken) => {}
-            Err(misfit) => tracing::error!(pool = pool.name, %misfit, "a pool of the registry is left out"),
+            Err(Misfit::IdTaken(_)) => {}
+            Err(misfit) => {
+                let why = misfit.obstacle();
+                tracing::error!(pool = pool.name, %why, "a pool of the registry is left out");
+            }
         }
     }
     assembly

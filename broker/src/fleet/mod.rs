@@ -10,6 +10,7 @@ mod fields;
 mod import;
 mod keys;
 mod merge;
+mod obstacle;
 mod pools;
 mod rotation;
 mod rules;
@@ -34,12 +35,16 @@ pub use error::FleetError;
 pub use fields::{KeyFields, NO_CLASS, PoolFields};
 pub use import::{Import, ImportFormat, ImportOutcome, ImportedLine, MOST_LINES};
 pub use keys::Drain;
+pub use obstacle::Obstacle;
 pub use view::{KeyState, KeyView, Origin, PoolView};
 
 /// How often the registry is asked whether it changed.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often a change is decided anew when others change the registry at the same time.
 const MOST_TRIES: usize = 20;
+/// How many records of changes are read at once where not all are wanted, and how often for one answer.
+const READ_AT_ONCE: usize = 1000;
+const MOST_READS: usize = 10;
 /// How many model aliases are learned at most: whoever reports bodies must not fill the registry.
 const MOST_LEARNED: usize = 500;
 
@@ -60,7 +65,7 @@ struct Placed {
     configured: Catalogue,
     snapshot: Snapshot,
     /// Keys of the registry that this broker leaves out, and why.
-    left_out: BTreeMap<String, String>,
+    left_out: BTreeMap<String, Obstacle>,
 }
 
 impl Fleet {
@@ -223,12 +228,36 @@ impl Fleet {
         Ok(())
     }
 
-    /// Records of changes, the newest first.
+    /// Records of changes that are wanted, the newest first, and after which record to go on if there may be more.
+    /// Where few are wanted, there may be more though fewer than asked for are found.
     ///
     /// # Errors
     /// If the registry cannot be read.
-    pub async fn audit(&self, before: Option<AuditId>, most: usize) -> Result<Vec<AuditRecord>, FleetError> {
-        Ok(self.registry.audit(before, most).await?)
+    pub async fn audit(
+        &self,
+        before: Option<AuditId>,
+        most: usize,
+        wanted: impl Fn(&AuditRecord) -> bool + Send,
+    ) -> Result<(Vec<AuditRecord>, Option<AuditId>), FleetError> {
+        let (mut found, mut after, mut at_once) = (Vec::new(), before, most);
+        for _ in 0..MOST_READS {
+            let records = self.registry.audit(after, at_once).await?;
+            let are_all = records.len() < at_once;
+            for record in records {
+                after = Some(record.id);
+                if wanted(&record) {
+                    found.push(record);
+                }
+                if found.len() == most {
+                    return Ok((found, after));
+                }
+            }
+            if are_all {
+                return Ok((found, None));
+            }
+            at_once = READ_AT_ONCE;
+        }
+        Ok((found, after))
     }
 
     /// Decides a change by the newest state and makes it; decides anew if that is no longer the newest.
@@ -258,8 +287,8 @@ impl Fleet {
 }
 
 /// Names what is left out, once.
-fn say_what_is_left_out(known: &BTreeMap<String, String>, left_out: &BTreeMap<String, String>) {
+fn say_what_is_left_out(known: &BTreeMap<String, Obstacle>, left_out: &BTreeMap<String, Obstacle>) {
     for (key_id, why) in left_out.iter().filter(|(key_id, why)| known.get(*key_id) != Some(*why)) {
-        tracing::error!(key_id, why, "a key that was created at run time is left out");
+        tracing::error!(key_id, %why, "a key that was created at run time is left out");
     }
 }

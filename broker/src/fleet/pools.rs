@@ -1,7 +1,7 @@
 //! Pools at run time.
 
 use super::{
-    Fleet, FleetError, Origin, Placed, PoolFields, PoolView,
+    Fleet, FleetError, Obstacle, Origin, Placed, PoolFields, PoolView,
     fields::{Faults, check_id},
     keys::delete,
 };
@@ -49,7 +49,8 @@ impl Fleet {
         fields.write_to(&mut pool);
         self.change(who, |placed| {
             if placed.known_pool(name).is_ok() {
-                return Err(FleetError::AlreadyThere(format!("there is a pool {name} already")));
+                let why = Obstacle::open(format!("there is a pool {name} already"));
+                return Err(FleetError::AlreadyThere(why));
             }
             Ok(vec![edit(Action::CreatePool, None, Some(&pool))])
         })

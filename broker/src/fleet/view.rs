@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Placed, rules};
+use super::{Obstacle, Placed, rules};
 use crate::{
     catalogue::{Key, Pool, Project, Tier},
     ledger::Millis,
@@ -68,7 +68,7 @@ pub struct KeyView {
     /// Where it comes from.
     pub origin: Origin,
     /// Why this broker leaves it out although it is active.
-    pub problem: Option<String>,
+    pub problem: Option<Obstacle>,
     /// Differs whenever it changed.
     pub etag: String,
     /// When it was created, and when it was last changed.

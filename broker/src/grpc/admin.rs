@@ -23,17 +23,19 @@ use keybroker_proto::v1::{
 use tonic::{Request, Response, Status, metadata::MetadataValue};
 
 use self::{
-    admit::{admit, admit_reader},
+    admit::{admit, admit_reader, may_see},
     page::Page,
     request::{key_name, parent, pool_name_of, reason_without_key},
     watch::Watchers,
 };
-use super::{VERSION_HEADER, caller_of, check::Faults, status};
+use super::{VERSION_HEADER, check::Faults, status};
 use crate::{
+    access::Caller,
     broker::{Broker, pool_name},
     catalogue::{DEFAULT_POOL, is_model_name},
     fleet::{Drain, Fleet, FleetError, Import},
     ledger::calendar::date_of,
+    registry::AuditRecord,
     secret::{Secret, unknown_name},
 };
 
@@ -52,8 +54,17 @@ impl AdminService {
 }
 
 /// An answer of the fleet as one of gRPC.
-fn answer<T, W>(outcome: Result<T, FleetError>, convert: impl FnOnce(T) -> W) -> Result<Response<W>, Status> {
-    outcome.map(|answer| Response::new(convert(answer))).map_err(|error| status::of_fleet(&error))
+fn answer<T, W>(
+    caller: &Caller,
+    outcome: Result<T, FleetError>,
+    convert: impl FnOnce(T) -> W,
+) -> Result<Response<W>, Status> {
+    outcome.map(|answer| Response::new(convert(answer))).map_err(|error| refused(caller, error))
+}
+
+/// An error of the fleet as the caller may know it.
+fn refused(caller: &Caller, error: FleetError) -> Status {
+    status::of_fleet(&error.told(|pool| caller.uses_pool(pool)))
 }
 
 #[tonic::async_trait]
@@ -62,26 +73,30 @@ impl Admin for AdminService {
         &self,
         request: Request<ListKeysRequest>,
     ) -> Result<Response<ListKeysResponse>, Status> {
-        let request = admit_reader(request)?;
+        let (caller, request) = admit_reader(request)?;
         let mut faults = Faults::default();
         let pool = parent(&request.parent, &mut faults);
         let page = Page::read("keys", request.page_size, &request.page_token, &mut faults);
         faults.into_result()?;
         let keys = self.fleet.keys(pool.filter(|pool| *pool != "-")).await;
-        answer(keys, |keys| {
+        answer(&caller, keys, |mut keys| {
+            keys.retain(|key| caller.uses_pool(&key.pool));
             let (keys, next_page_token) = page.of(keys, |key| key.resource());
-            ListKeysResponse { keys: keys.into_iter().map(convert::key).collect(), next_page_token }
+            ListKeysResponse {
+                keys: keys.into_iter().map(|key| convert::key(key, &caller)).collect(),
+                next_page_token,
+            }
         })
     }
 
     async fn get_key(&self, request: Request<GetKeyRequest>) -> Result<Response<Key>, Status> {
-        let request = admit_reader(request)?;
+        let (caller, request) = admit_reader(request)?;
         let (pool, id) = key_name("name", &request.name)?;
-        answer(self.fleet.key(pool, id).await, convert::key)
+        answer(&caller, self.fleet.key(pool, id).await, |key| convert::key(key, &caller))
     }
 
     async fn create_key(&self, request: Request<CreateKeyRequest>) -> Result<Response<Key>, Status> {
-        let (who, request) = admit(request)?;
+        let (caller, who, request) = admit(request)?;
         let mut faults = Faults::default();
         let pool = parent(&request.parent, &mut faults).map(str::to_owned);
         if pool.as_deref() == Some("-") {
@@ -91,38 +106,44 @@ impl Admin for AdminService {
         let fields = fields::that_are_set(request.key.unwrap_or_default(), "key", &mut faults);
         faults.into_result()?;
         let pool = pool.unwrap_or_default();
-        answer(self.fleet.create_key(&pool, &request.key_id, &fields, &who).await, convert::key)
+        answer(&caller, self.fleet.create_key(&pool, &request.key_id, &fields, &who).await, |key| {
+            convert::key(key, &caller)
+        })
     }
 
     async fn update_key(&self, request: Request<UpdateKeyRequest>) -> Result<Response<Key>, Status> {
-        let (who, request) = admit(request)?;
+        let (caller, who, request) = admit(request)?;
         let key = request.key.unwrap_or_default();
         let (name, etag) = (key.name.clone(), key.etag.clone());
         let (pool, id) = key_name("key.name", &name)?;
         let mut faults = Faults::default();
         let fields = fields::of_mask(key, request.update_mask.as_ref(), &mut faults);
         faults.into_result()?;
-        answer(self.fleet.update_key(pool, id, &etag, &fields, &who).await, convert::key)
+        answer(&caller, self.fleet.update_key(pool, id, &etag, &fields, &who).await, |key| {
+            convert::key(key, &caller)
+        })
     }
 
     async fn rotate_key(&self, request: Request<RotateKeyRequest>) -> Result<Response<Key>, Status> {
-        let (who, request) = admit(request)?;
+        let (caller, who, request) = admit(request)?;
         let (pool, id) = key_name("name", &request.name)?;
         let secret = Secret::from(request.api_key);
-        answer(self.fleet.rotate_key(pool, id, &request.etag, secret, &who).await, convert::key)
+        answer(&caller, self.fleet.rotate_key(pool, id, &request.etag, secret, &who).await, |key| {
+            convert::key(key, &caller)
+        })
     }
 
     async fn delete_key(&self, request: Request<DeleteKeyRequest>) -> Result<Response<()>, Status> {
-        let (who, request) = admit(request)?;
+        let (caller, who, request) = admit(request)?;
         let (pool, id) = key_name("name", &request.name)?;
-        answer(self.fleet.delete_key(pool, id, &request.etag, &who).await, |()| ())
+        answer(&caller, self.fleet.delete_key(pool, id, &request.etag, &who).await, |()| ())
     }
 
     async fn import_keys(
         &self,
         request: Request<ImportKeysRequest>,
     ) -> Result<Response<ImportKeysResponse>, Status> {
-        let (who, request) = admit(request)?;
+        let (caller, who, request) = admit(request)?;
         let mut faults = Faults::default();
         let pool = parent(&request.parent, &mut faults).map(str::to_owned);
         let format = fields::import_format(request.format, &mut faults);
@@ -137,39 +158,48 @@ impl Admin for AdminService {
             defaults,
             validate_only: request.validate_only,
         };
-        answer(self.fleet.import_keys(&import, &who).await, convert::imported)
+        answer(&caller, self.fleet.import_keys(&import, &who).await, |lines| {
+            convert::imported(lines, &caller)
+        })
     }
 
     async fn enable_key(&self, request: Request<EnableKeyRequest>) -> Result<Response<Key>, Status> {
-        let (who, request) = admit(request)?;
+        let (caller, who, request) = admit(request)?;
         let (pool, id) = key_name("name", &request.name)?;
-        answer(self.fleet.enable_key(pool, id, &request.etag, &who).await, convert::key)
+        answer(&caller, self.fleet.enable_key(pool, id, &request.etag, &who).await, |key| {
+            convert::key(key, &caller)
+        })
     }
 
     async fn disable_key(&self, request: Request<DisableKeyRequest>) -> Result<Response<Key>, Status> {
-        let (who, request) = admit(request)?;
+        let (caller, who, request) = admit(request)?;
         let (pool, id) = key_name("name", &request.name)?;
         reason_without_key(&request.reason)?;
-        answer(self.fleet.disable_key(pool, id, &request.etag, &request.reason, &who).await, convert::key)
+        answer(&caller, self.fleet.disable_key(pool, id, &request.etag, &request.reason, &who).await, |key| {
+            convert::key(key, &caller)
+        })
     }
 
     async fn drain_key(&self, request: Request<DrainKeyRequest>) -> Result<Response<Key>, Status> {
-        let (who, request) = admit(request)?;
+        let (caller, who, request) = admit(request)?;
         let (pool, id) = key_name("name", &request.name)?;
         reason_without_key(&request.reason)?;
         let drain = Drain { reason: request.reason, remove_when_drained: request.remove_when_drained };
-        answer(self.fleet.drain_key(pool, id, &request.etag, &drain, &who).await, convert::key)
+        answer(&caller, self.fleet.drain_key(pool, id, &request.etag, &drain, &who).await, |key| {
+            convert::key(key, &caller)
+        })
     }
 
     async fn list_pools(
         &self,
         request: Request<ListPoolsRequest>,
     ) -> Result<Response<ListPoolsResponse>, Status> {
-        let request = admit_reader(request)?;
+        let (caller, request) = admit_reader(request)?;
         let mut faults = Faults::default();
         let page = Page::read("pools", request.page_size, &request.page_token, &mut faults);
         faults.into_result()?;
-        let mut answer = answer(self.fleet.pools().await, |pools| {
+        let mut answer = answer(&caller, self.fleet.pools().await, |mut pools| {
+            pools.retain(|pool| caller.uses_pool(&pool.name));
             let (pools, next_page_token) = page.of(pools, |pool| pool.name.clone());
             ListPoolsResponse { pools: pools.into_iter().map(convert::pool).collect(), next_page_token }
         })?;
@@ -179,53 +209,50 @@ impl Admin for AdminService {
     }
 
     async fn get_pool(&self, request: Request<GetPoolRequest>) -> Result<Response<Pool>, Status> {
-        let request = admit_reader(request)?;
+        let (caller, request) = admit_reader(request)?;
         let name = pool_name_of("name", &request.name)?;
-        answer(self.fleet.pool(name).await, convert::pool)
+        answer(&caller, self.fleet.pool(name).await, convert::pool)
     }
 
     async fn create_pool(&self, request: Request<CreatePoolRequest>) -> Result<Response<Pool>, Status> {
-        let (who, request) = admit(request)?;
+        let (caller, who, request) = admit(request)?;
         let mut faults = Faults::default();
         let fields = fields::of_pool(&request.pool.unwrap_or_default(), None, &mut faults);
         faults.no_key("pool_id", &request.pool_id);
         faults.into_result()?;
-        answer(self.fleet.create_pool(&request.pool_id, &fields, &who).await, convert::pool)
+        answer(&caller, self.fleet.create_pool(&request.pool_id, &fields, &who).await, convert::pool)
     }
 
     async fn update_pool(&self, request: Request<UpdatePoolRequest>) -> Result<Response<Pool>, Status> {
-        let (who, request) = admit(request)?;
+        let (caller, who, request) = admit(request)?;
         let pool = request.pool.unwrap_or_default();
         let name = pool_name_of("pool.name", &pool.name)?;
         let mut faults = Faults::default();
         let fields = fields::of_pool(&pool, request.update_mask.as_ref(), &mut faults);
         faults.into_result()?;
-        answer(self.fleet.update_pool(name, &pool.etag, &fields, &who).await, convert::pool)
+        answer(&caller, self.fleet.update_pool(name, &pool.etag, &fields, &who).await, convert::pool)
     }
 
     async fn delete_pool(&self, request: Request<DeletePoolRequest>) -> Result<Response<()>, Status> {
-        let (who, request) = admit(request)?;
+        let (caller, who, request) = admit(request)?;
         let name = pool_name_of("name", &request.name)?;
-        answer(self.fleet.delete_pool(name, &request.etag, request.force, &who).await, |()| ())
+        answer(&caller, self.fleet.delete_pool(name, &request.etag, request.force, &who).await, |()| ())
     }
 
     async fn list_audit_records(
         &self,
         request: Request<ListAuditRecordsRequest>,
     ) -> Result<Response<ListAuditRecordsResponse>, Status> {
-        let request = admit_reader(request)?;
+        let (caller, request) = admit_reader(request)?;
         let mut faults = Faults::default();
         let page = Page::read("auditRecords", request.page_size, &request.page_token, &mut faults);
         let before = page.after_record(&mut faults);
         faults.into_result()?;
-        let records = self.fleet.audit(before, page.size).await;
-        answer(records, |records| {
-            let full = records.len() == page.size;
-            let last = records.last().filter(|_| full).map(|record| record.id.to_string());
-            ListAuditRecordsResponse {
-                next_page_token: last.map(|last| page.token_after(&last)).unwrap_or_default(),
-                records: records.into_iter().map(convert::audit_record).collect(),
-            }
+        let wanted = |record: &AuditRecord| may_see(&caller, &record.resource);
+        let records = self.fleet.audit(before, page.size, wanted).await;
+        answer(&caller, records, |(records, last)| ListAuditRecordsResponse {
+            next_page_token: last.map(|last| page.token_after(&last.to_string())).unwrap_or_default(),
+            records: records.into_iter().map(convert::audit_record).collect(),
         })
     }
 
@@ -233,14 +260,14 @@ impl Admin for AdminService {
         &self,
         request: Request<ResetCooldownsRequest>,
     ) -> Result<Response<ResetCooldownsResponse>, Status> {
-        let (who, request) = admit(request)?;
+        let (caller, who, request) = admit(request)?;
         let (name, key_id) = if request.name.contains("/keys/") {
             let (pool, key) = key_name("name", &request.name)?;
             (pool, Some(key))
         } else {
             (pool_name_of("name", &request.name)?, None)
         };
-        let unknown_pool = || status::unknown_pool(name, &self.broker.pool_names());
+        let unknown_pool = || status::unknown_pool(name, &caller.own_pools(self.broker.pool_names()));
         let pool = self.broker.pool(name).ok_or_else(unknown_pool)?;
         if !request.quota_model.is_empty() && !is_model_name(&request.quota_model) {
             let mut faults = Faults::default();
@@ -254,13 +281,13 @@ impl Admin for AdminService {
         let ended = pool.reset_cooldowns(key_id, &quota_model).await;
         let ended = ended.map_err(|error| status::of_acquire(&error))?;
         let Some(ended) = ended else {
-            return Err(status::of_fleet(&FleetError::UnknownKey(unknown_name(key_id.unwrap_or_default()))));
+            return Err(refused(&caller, FleetError::UnknownKey(unknown_name(key_id.unwrap_or_default()))));
         };
         tracing::warn!(actor = who.actor, resource = request.name, ended, "cooldowns were reset");
         self.fleet
             .record_reset(&who, &request.name, &quota_model, ended)
             .await
-            .map_err(|error| status::of_fleet(&error))?;
+            .map_err(|error| refused(&caller, error))?;
         Ok(Response::new(ResetCooldownsResponse { reset_count: i32::try_from(ended).unwrap_or(i32::MAX) }))
     }
 
@@ -268,10 +295,10 @@ impl Admin for AdminService {
         &self,
         request: Request<AcceptLossRequest>,
     ) -> Result<Response<AcceptLossResponse>, Status> {
-        let (who, request) = admit(request)?;
+        let (caller, who, request) = admit(request)?;
         let resource = request.name;
         let name = pool_name_of("name", &resource)?;
-        let unknown_pool = || status::unknown_pool(name, &self.broker.pool_names());
+        let unknown_pool = || status::unknown_pool(name, &caller.own_pools(self.broker.pool_names()));
         let pool = self.broker.pool(name).ok_or_else(unknown_pool)?;
         if !pool.accept_loss().await.map_err(|error| status::of_ledger(&error))? {
             return Err(status::nothing_lost(name));
@@ -281,7 +308,7 @@ impl Admin for AdminService {
             pool = name,
             "counts of days and months that are lost were accepted"
         );
-        self.fleet.record_loss(&who, &resource).await.map_err(|error| status::of_fleet(&error))?;
+        self.fleet.record_loss(&who, &resource).await.map_err(|error| refused(&caller, error))?;
         Ok(Response::new(AcceptLossResponse {}))
     }
 
@@ -289,9 +316,9 @@ impl Admin for AdminService {
         &self,
         request: Request<InspectPoolRequest>,
     ) -> Result<Response<InspectPoolResponse>, Status> {
-        let request = admit_reader(request)?;
+        let (caller, request) = admit_reader(request)?;
         let name = request.pool;
-        let unknown_pool = || status::unknown_pool(&name, &self.broker.pool_names());
+        let unknown_pool = || status::unknown_pool(&name, &caller.own_pools(self.broker.pool_names()));
         let pool = self.broker.pool(&name).ok_or_else(unknown_pool)?;
         let view = pool.inspect().await.map_err(|error| status::of_ledger(&error))?;
         Ok(Response::new(inspect::pool(pool_name(&name), view, self.broker.events())))
@@ -303,8 +330,8 @@ impl Admin for AdminService {
         &self,
         request: Request<WatchPoolRequest>,
     ) -> Result<Response<Self::WatchPoolStream>, Status> {
-        let request = admit_reader(request)?;
-        self.watchers.pool(&self.broker, pool_name(&request.pool)).await.map(Response::new)
+        let (caller, request) = admit_reader(request)?;
+        self.watchers.pool(&self.broker, caller, pool_name(&request.pool)).await.map(Response::new)
     }
 
     type WatchEventsStream = watch::Stream<Event>;
@@ -313,8 +340,7 @@ impl Admin for AdminService {
         &self,
         request: Request<WatchEventsRequest>,
     ) -> Result<Response<Self::WatchEventsStream>, Status> {
-        let caller = caller_of(&request);
-        let request = admit_reader(request)?;
+        let (caller, request) = admit_reader(request)?;
         self.watchers.events(&self.broker, caller, &request).map(Response::new)
     }
 
@@ -322,7 +348,7 @@ impl Admin for AdminService {
         &self,
         request: Request<QueryUsageRequest>,
     ) -> Result<Response<QueryUsageResponse>, Status> {
-        let mut request = admit_reader(request)?;
+        let (caller, mut request) = admit_reader(request)?;
         if !request.quota_model.is_empty() {
             request.quota_model = self.broker.quota_model(&request.quota_model);
         }
@@ -335,9 +361,9 @@ impl Admin for AdminService {
         let mut asked = usage::read(&request, today, &mut faults);
         faults.into_result()?;
         asked.query.pools = match asked.pool.as_str() {
-            "-" => names,
+            "-" => caller.own_pools(names),
             pool if names.iter().any(|name| name == pool) => vec![pool.to_owned()],
-            pool => return Err(status::unknown_pool(pool, &names)),
+            pool => return Err(status::unknown_pool(pool, &caller.own_pools(names))),
         };
         let page = asked.query.page(ledger, asked.after.as_ref(), asked.size).await;
         Ok(Response::new(asked.answer(page.map_err(|error| status::of_ledger(&error))?)))

@@ -142,7 +142,8 @@ impl KeyBroker for KeyBrokerService {
         if let Some(earlier) = &earlier {
             caller.may_use_pool(earlier.lease.pool).map_err(|why| status::denied(&why))?;
         }
-        let unknown_pool = || status::unknown_pool(&request.pool, &self.broker.pool_names());
+        let unknown_pool =
+            || status::unknown_pool(&request.pool, &caller.own_pools(self.broker.pool_names()));
         let pool = self.broker.pool(&request.pool).ok_or_else(unknown_pool)?;
         wish.note = self.broker.note(&wish.consumer, &request.labels).encode();
         wish.quota_model = self.broker.quota_model(&wish.quota_model);

@@ -184,6 +184,9 @@ pub(super) fn of_ledger(error: &LedgerError) -> Status {
 pub(super) fn of_fleet(error: &FleetError) -> Status {
     let (code, reason) = match error {
         FleetError::Invalid(faults) => return bad_request(faults.clone()),
+        FleetError::Elsewhere(field, why) => {
+            return bad_request(vec![((*field).to_owned(), why.to_string())]);
+        }
         FleetError::Ledger(error) => return of_ledger(error),
         FleetError::Registry(error) => return of_registry(error),
         FleetError::UnknownPool { .. } => {

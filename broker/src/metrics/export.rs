@@ -50,13 +50,23 @@ impl Export {
         self.pushes
     }
 
-    /// All of it as it stands, and the type of the text.
+    /// All of it as it stands, but for what is counted of pools that are not to be shown, and the type of the text.
     ///
     /// # Errors
     /// If it cannot be written as text.
-    pub fn render(&self) -> Result<(String, String), CannotExport> {
+    pub fn render(&self, shown: impl Fn(&str) -> bool) -> Result<(String, String), CannotExport> {
         let encoder = TextEncoder::new();
-        let text = encoder.encode_to_string(&self.registry.gather());
+        let mut families = self.registry.gather();
+        for family in &mut families {
+            let mut metrics = family.take_metric();
+            metrics.retain(|metric| {
+                metric.get_label().iter().all(|label| label.name() != "pool" || shown(label.value()))
+            });
+            family.set_metric(metrics);
+        }
+        // A family of none cannot be written.
+        families.retain(|family| !family.get_metric().is_empty());
+        let text = encoder.encode_to_string(&families);
         Ok((text.map_err(|error| CannotExport(error.to_string()))?, encoder.format_type().to_owned()))
     }
 

@@ -155,20 +155,39 @@ impl Rest {
         {
             return Err(Status::invalid_argument("the header content-type is not application/json"));
         }
-        if self.access.rules().are_closed() {
-            return Ok(());
-        }
-        let host = headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        let name =
-            host.parse::<http::uri::Authority>().map(|host| host.host().to_owned()).unwrap_or_default();
-        let bare = name.trim_matches(['[', ']']);
-        if bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok() {
-            return Ok(());
-        }
-        Err(Status::permission_denied(
-            "the header host names neither localhost nor an address; without [[identities]] no other is answered",
-        ))
+        refuse_pointed_names(&self.access, headers, Called::ByAddress)
     }
+}
+
+/// By what a broker may be called where nobody has to say who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Called {
+    /// `localhost` or an address.
+    ByAddress,
+    /// Also by a name of one word, as containers of one network call each other: no such name can be had of the
+    /// world's.
+    ByOneWordToo,
+}
+
+/// Where nobody has to say who they are, a name that somebody pointed at the broker would let a page of theirs read
+/// what it answers.
+pub fn refuse_pointed_names(access: &Access, headers: &HeaderMap, called: Called) -> Result<(), Status> {
+    if access.rules().are_closed() {
+        return Ok(());
+    }
+    let host = headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host.parse::<http::uri::Authority>().map(|host| host.host().to_owned()).unwrap_or_default();
+    let bare = name.trim_matches(['[', ']']);
+    let is_one_word = !bare.is_empty() && !bare.contains('.');
+    if bare == "localhost"
+        || bare.parse::<std::net::IpAddr>().is_ok()
+        || (called == Called::ByOneWordToo && is_one_word)
+    {
+        return Ok(());
+    }
+    Err(Status::permission_denied(
+        "the header host names neither localhost nor an address; without [[identities]] no other is answered",
+    ))
 }
 
 /// A call with what a request of HTTP says of itself.

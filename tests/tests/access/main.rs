@@ -5,6 +5,7 @@
 
 mod certificates;
 mod commands;
+mod foreign_pools;
 mod matrix;
 mod open;
 mod reload;
@@ -48,7 +49,8 @@ impl Setting {
         fs::write(&file, format!("{POOLS}{access}")).unwrap();
         let options = BrokerOptions::default()
             .arg("--config", file.display().to_string())
-            .arg("--data-dir", folder.path().join("data").display().to_string());
+            .arg("--data-dir", folder.path().join("data").display().to_string())
+            .env("KEYBROKER_MASTER_KEY", "07".repeat(32));
         Self { broker: BrokerProcess::start(&options).unwrap(), folder }
     }
 

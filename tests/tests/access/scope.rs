@@ -1,8 +1,8 @@
 //! What an identity may use: pools, models, consumers, and how much of all.
 
 use keybroker_proto::v1::{
-    GetPoolRequest, LeaseReport, ListKeysRequest, ListPoolsRequest, RenewRequest, ReportRequest,
-    admin_client::AdminClient, key_broker_client::KeyBrokerClient,
+    GetPoolRequest, LeaseReport, ListKeysRequest, RenewRequest, ReportRequest, admin_client::AdminClient,
+    key_broker_client::KeyBrokerClient,
 };
 use tonic::Code;
 
@@ -69,7 +69,7 @@ async fn an_operator_of_one_pool_sees_and_changes_nothing_of_another() {
     let list =
         |parent: &str| of("ops", ListKeysRequest { parent: parent.to_owned(), ..ListKeysRequest::default() });
     assert_eq!(admin.list_keys(list("pools/batch")).await.unwrap().into_inner().keys.len(), 1);
-    for parent in ["pools/default", "pools/elsewhere", "pools/-"] {
+    for parent in ["pools/default", "pools/elsewhere"] {
         assert_eq!(
             admin.list_keys(list(parent)).await.unwrap_err().code(),
             Code::PermissionDenied,
@@ -79,8 +79,6 @@ async fn an_operator_of_one_pool_sees_and_changes_nothing_of_another() {
     let pool = |name: &str| of("ops", GetPoolRequest { name: name.to_owned() });
     admin.get_pool(pool("pools/batch")).await.unwrap();
     assert_eq!(admin.get_pool(pool("pools/default")).await.unwrap_err().code(), Code::PermissionDenied);
-    let all = admin.list_pools(of("ops", ListPoolsRequest::default())).await.unwrap_err();
-    assert!(all.message().contains("batch"), "{}", all.message());
 }
 
 #[tokio::test]

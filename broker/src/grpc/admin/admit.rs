@@ -13,7 +13,7 @@ use super::{
     super::{caller_of, status},
     request::who,
 };
-use crate::{broker::pool_name, registry::Who};
+use crate::{access::Caller, broker::pool_name, registry::Who};
 
 /// The pools that a request is about.
 pub(super) enum Pools<'a> {
@@ -21,7 +21,9 @@ pub(super) enum Pools<'a> {
     One(&'a str),
     /// All of them.
     All,
-    /// None that could be judged here: the request will be found wrong, or what it gets is judged one by one.
+    /// Those of all that the caller may use: what it is answered is chosen by that.
+    Own,
+    /// None that could be judged here: the request will be found wrong.
     Unnamed,
 }
 
@@ -33,22 +35,29 @@ pub(super) trait AboutPools {
 
 /// A request to change something and who makes it, if they may ask that of these pools. Whether they may make such
 /// calls at all was decided before.
-pub(super) fn admit<T: AboutPools>(request: Request<T>) -> Result<(Who, T), Status> {
+pub(super) fn admit<T: AboutPools>(request: Request<T>) -> Result<(Caller, Who, T), Status> {
     let who = who(&request, &caller_of(&request))?;
-    Ok((who, admit_reader(request)?))
+    let (caller, request) = admit_reader(request)?;
+    Ok((caller, who, request))
 }
 
 /// The same of a request that changes nothing: who makes it is not written down.
-pub(super) fn admit_reader<T: AboutPools>(request: Request<T>) -> Result<T, Status> {
+pub(super) fn admit_reader<T: AboutPools>(request: Request<T>) -> Result<(Caller, T), Status> {
     let caller = caller_of(&request);
     let request = request.into_inner();
     let allowed = match request.pools() {
         Pools::One(pool) => caller.may_use_pool(pool),
         Pools::All => caller.may_use_all_pools(),
-        Pools::Unnamed => Ok(()),
+        Pools::Own | Pools::Unnamed => Ok(()),
     };
     allowed.map_err(|why| status::denied(&why))?;
-    Ok(request)
+    Ok((caller, request))
+}
+
+/// Whether what is written down of a resource may be shown to a caller. What is in no pool is for those who may use all.
+pub(super) fn may_see(caller: &Caller, resource: &str) -> bool {
+    caller.may_use_all_pools().is_ok()
+        || matches!(in_name(resource), Pools::One(pool) if caller.uses_pool(pool))
 }
 
 /// The pool in the name of a resource: `pools/{pool}`, `pools/{pool}/keys/{key}`, or `pools/-`.
@@ -57,6 +66,14 @@ fn in_name(name: &str) -> Pools<'_> {
         Some("-") => Pools::All,
         Some("") | None => Pools::Unnamed,
         Some(pool) => Pools::One(pool),
+    }
+}
+
+/// The pools of a list, by the name of its parent.
+fn in_parent(name: &str) -> Pools<'_> {
+    match in_name(name) {
+        Pools::All => Pools::Own,
+        named => named,
     }
 }
 
@@ -72,7 +89,7 @@ macro_rules! about_pools {
 }
 
 about_pools! {
-    ListKeysRequest: |it| in_name(&it.parent);
+    ListKeysRequest: |it| in_parent(&it.parent);
     GetKeyRequest: |it| in_name(&it.name);
     CreateKeyRequest: |it| in_name(&it.parent);
     RotateKeyRequest: |it| in_name(&it.name);
@@ -82,17 +99,16 @@ about_pools! {
     EnableKeyRequest: |it| in_name(&it.name);
     DisableKeyRequest: |it| in_name(&it.name);
     DrainKeyRequest: |it| in_name(&it.name);
-    ListPoolsRequest: |_it| Pools::All;
+    ListPoolsRequest: |_it| Pools::Own;
     GetPoolRequest: |it| in_name(&it.name);
     CreatePoolRequest: |it| Pools::One(&it.pool_id);
     UpdatePoolRequest: |it| in_name(it.pool.as_ref().map_or("", |pool| &pool.name));
     DeletePoolRequest: |it| in_name(&it.name);
-    ListAuditRecordsRequest: |_it| Pools::All;
+    ListAuditRecordsRequest: |_it| Pools::Own;
     ResetCooldownsRequest: |it| in_name(&it.name);
     AcceptLossRequest: |it| in_name(&it.name);
     InspectPoolRequest: |it| Pools::One(pool_name(&it.pool));
-    QueryUsageRequest: |it| in_name(&it.parent);
+    QueryUsageRequest: |it| in_parent(&it.parent);
     WatchPoolRequest: |it| Pools::One(pool_name(&it.pool));
-    // Those of all pools are told as far as the caller may use the pools.
-    WatchEventsRequest: |it| if it.pool.is_empty() { Pools::Unnamed } else { Pools::One(&it.pool) };
+    WatchEventsRequest: |it| if it.pool.is_empty() { Pools::Own } else { Pools::One(&it.pool) };
 }

@@ -7,12 +7,14 @@ use keybroker_proto::v1::{
 
 use super::super::convert::{duration, timestamp};
 use crate::{
+    access::Caller,
     catalogue::Tier,
-    fleet::{ImportOutcome, ImportedLine, KeyState, KeyView, Origin, PoolView},
+    fleet::{ImportOutcome, ImportedLine, KeyState, KeyView, Obstacle, Origin, PoolView},
     registry::{AuditRecord, WrittenRule},
 };
 
-pub(super) fn key(view: KeyView) -> v1::Key {
+/// A key as the caller may know it.
+pub(super) fn key(view: KeyView, caller: &Caller) -> v1::Key {
     let tier = match view.tier {
         Tier::Free => WireTier::Free,
         Tier::Paid => WireTier::Paid,
@@ -40,7 +42,7 @@ pub(super) fn key(view: KeyView) -> v1::Key {
         state_reason: view.reason,
         remove_when_drained: view.remove_when_drained,
         origin: origin(view.origin).into(),
-        problem: view.problem.unwrap_or_default(),
+        problem: view.problem.map(|problem| told(&problem, caller)).unwrap_or_default(),
         etag: view.etag,
         create_time: view.times.map(|(created, _)| timestamp(created)),
         update_time: view.times.map(|(_, updated)| timestamp(updated)),
@@ -78,12 +80,13 @@ fn rules(rules: Vec<WrittenRule>) -> Vec<LimitRule> {
     rules.into_iter().map(rule).collect()
 }
 
-pub(super) fn imported(lines: Vec<ImportedLine>) -> ImportKeysResponse {
+/// What came of an import, as the caller may know it.
+pub(super) fn imported(lines: Vec<ImportedLine>, caller: &Caller) -> ImportKeysResponse {
     let line = |line: ImportedLine| {
         let (outcome, name, message) = match line.outcome {
             ImportOutcome::Created(name) => (Outcome::Created, name, String::new()),
-            ImportOutcome::Duplicate(why) => (Outcome::Duplicate, String::new(), why),
-            ImportOutcome::Invalid(why) => (Outcome::Invalid, String::new(), why),
+            ImportOutcome::Duplicate(why) => (Outcome::Duplicate, String::new(), told(&why, caller)),
+            ImportOutcome::Invalid(why) => (Outcome::Invalid, String::new(), told(&why, caller)),
         };
         v1::ImportedLine {
             line: count(line.line),
@@ -96,6 +99,10 @@ pub(super) fn imported(lines: Vec<ImportedLine>) -> ImportKeysResponse {
     let lines: Vec<v1::ImportedLine> = lines.into_iter().map(line).collect();
     let created = lines.iter().filter(|line| line.outcome() == Outcome::Created).count();
     ImportKeysResponse { lines, created_count: count(created) }
+}
+
+fn told(why: &Obstacle, caller: &Caller) -> String {
+    why.told(|pool| caller.uses_pool(pool)).to_owned()
 }
 
 pub(super) fn audit_record(record: AuditRecord) -> v1::AuditRecord {

@@ -77,10 +77,11 @@ impl Watchers {
     pub(super) async fn pool(
         &self,
         broker: &Arc<Broker>,
+        caller: Caller,
         pool: &str,
     ) -> Result<Stream<InspectPoolResponse>, Status> {
         let (place, broker, seen, pool) = (self.place()?, broker.clone(), self.seen(pool), pool.to_owned());
-        let mut last = look(&broker, &pool, &seen).await?;
+        let mut last = look(&broker, &caller, &pool, &seen).await?;
         Ok(Box::pin(try_stream! {
             let _place = place;
             let ends = Instant::now() + LASTS;
@@ -97,7 +98,7 @@ impl Watchers {
                 if Instant::now() >= ends {
                     return;
                 }
-                let now = look(&broker, &pool, &seen).await?;
+                let now = look(&broker, &caller, &pool, &seen).await?;
                 if told.elapsed() >= TELL_EVERY || now.revision != last.revision {
                     told = Instant::now();
                     yield (*now.view).clone();
@@ -114,8 +115,8 @@ impl Watchers {
         caller: Caller,
         request: &WatchEventsRequest,
     ) -> Result<Stream<v1::Event>, Status> {
+        let pools = caller.own_pools(broker.pool_names());
         let wanted = Wanted::read(request, caller)?;
-        let pools = broker.pool_names();
         if !request.pool.is_empty() && !pools.contains(&request.pool) {
             return Err(status::unknown_pool(&request.pool, &pools));
         }
@@ -153,12 +154,13 @@ impl Watchers {
 }
 
 /// How a pool stands: as it was seen a moment ago, or as it is found now.
-async fn look(broker: &Broker, pool: &str, seen: &Seen) -> Result<Look, Status> {
+async fn look(broker: &Broker, caller: &Caller, pool: &str, seen: &Seen) -> Result<Look, Status> {
     let mut seen = seen.lock().await;
     if let Some(last) = seen.as_ref().filter(|last| last.at.elapsed() < LOOK_EVERY / 2) {
         return Ok(last.clone());
     }
-    let found = broker.pool(pool).ok_or_else(|| status::unknown_pool(pool, &broker.pool_names()))?;
+    let unknown_pool = || status::unknown_pool(pool, &caller.own_pools(broker.pool_names()));
+    let found = broker.pool(pool).ok_or_else(unknown_pool)?;
     let view = found.inspect().await.map_err(|error| status::of_ledger(&error))?;
     let view = Arc::new(inspect::pool(pool, view, broker.events()));
     // Compared here, once for all who watch.
