@@ -252,6 +252,8 @@ async fn a_source_that_gives_nothing_at_the_start_is_named_and_nothing_starts() 
         ("", "command:'", None, "a quote that does not end"),
         ("", "command:/bin/echo test-key with space", None, "has whitespace in it"),
         ("[secrets]\ncommand_timeout = \"200ms\"", "command:/bin/sleep 60", None, "did not end within 200ms"),
+        ("", "valut:secret/gemini/team-v#api_key", None, "a scheme that is not known"),
+        ("", "FILE:/etc/keybroker/test-key", None, "a scheme that is not known"),
         ("", in_vault, None, "no address is configured"),
         (&wrong, in_vault, None, "may not read it"),
         (&known, "vault:secret/gemini/other#api_key", None, "no secret at that path"),

@@ -47,6 +47,13 @@ pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| c.is_whitespace() || "\"'`,;".contains(c))
 }
 
+/// Whether a text begins with a word and a colon, as a reference does.
+fn begins_with_a_scheme(text: &str) -> bool {
+    text.trim_start().split_once(':').is_some_and(|(scheme, _)| {
+        (2..=12).contains(&scheme.len()) && scheme.bytes().all(|byte| byte.is_ascii_alphabetic())
+    })
+}
+
 /// Whether a key has one of the formats that Google is known to give out: `AIza` and 35
 /// characters, or `AQ.` and about 50.
 pub(crate) fn is_known_format(text: &str) -> bool {
@@ -215,6 +222,10 @@ impl<'a> Lookup<'a> {
             return self.first_line(path.trim(), noun, found);
         }
         match Reference::parse(written, self.vault_mount.as_deref()) {
+            None if noun == "key" && begins_with_a_scheme(written) => Err(Unusable::new(
+                "the key begins with a scheme that is not known",
+                "write \"env:NAME\", \"file:/path\", \"command:program\" or \"vault:mount/path#field\"; no key of Google has a colon",
+            )),
             None => Ok(Zeroizing::new(written.to_owned())),
             Some(Err(bad)) => Err(Unusable::new(bad.problem, bad.fix)),
             Some(Ok(reference)) => match self.fetched.get(written) {

@@ -1,6 +1,6 @@
 //! What a start-up log says of a catalogue.
 
-use crate::access::Identity;
+use crate::access::{Identity, Rules};
 use crate::catalogue::{
     Catalogue, EventKind, Hook, LearnLimits, Limit, LimitRule, Plan, Pool, Probing, Project,
 };
@@ -33,7 +33,7 @@ pub fn summary(Loaded { catalogue, access, .. }: &Loaded) -> Vec<String> {
         list(&mut lines, accounts, "  ", "billing account");
         list(&mut lines, pool.projects.iter().map(project_line), "  ", "project");
     }
-    list(&mut lines, catalogue.plans.values().map(|plan| plan_line(catalogue, plan)), "", "plan");
+    list(&mut lines, catalogue.plans.values().map(|plan| plan_line(catalogue, access, plan)), "", "plan");
     if catalogue.default_plan.is_none() {
         lines.push("consumers that are not named have no plan".to_owned());
     }
@@ -128,15 +128,22 @@ fn project_line(project: &Project) -> String {
     )
 }
 
-fn plan_line(catalogue: &Catalogue, plan: &Plan) -> String {
+fn plan_line(catalogue: &Catalogue, access: &Rules, plan: &Plan) -> String {
     let named = catalogue.consumers.values().filter(|name| **name == plan.name).count();
-    let holds = match (catalogue.default_plan.as_ref() == Some(&plan.name), named) {
+    let identities =
+        access.identities().filter(|identity| identity.plan.as_deref() == Some(&plan.name)).count();
+    let mut holds = match (catalogue.default_plan.as_ref() == Some(&plan.name), named) {
         (true, 0) if catalogue.consumers.is_empty() => "for every consumer".to_owned(),
         (true, 0) => "for every one that is not named".to_owned(),
         (true, named) => format!("for {} and every one that is not named", counted(named, "consumer")),
+        (false, 0) if identities > 0 => String::new(),
         (false, 0) => "for nobody".to_owned(),
         (false, named) => format!("for {}", counted(named, "consumer")),
     };
+    if identities > 0 {
+        let noun = if identities == 1 { "identity" } else { "identities" };
+        holds.push_str(&format!("{}for {identities} {noun}", if holds.is_empty() { "" } else { " and " }));
+    }
     let limits = if plan.limits.is_empty() { "no limits".to_owned() } else { limits_in_words(&plan.limits) };
     format!("plan {} ({}, {holds}): {limits}", plan.name, plan.mode.as_str())
 }

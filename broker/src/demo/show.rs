@@ -115,7 +115,7 @@ impl Show {
     /// Shows how everything stands.
     pub(super) fn tick(&mut self, standing: &Standing) -> io::Result<()> {
         let counters = standing.pool.counters.unwrap_or_default();
-        let able = standing.pool.keys.iter().filter(|key| key.available).count();
+        let able = standing.pool.keys.iter().filter(|key| !key.cooling).count();
         let (seconds, sent, refused) =
             (standing.after.as_secs(), standing.verdict.calls, standing.refused_by_gemini());
         match self.form {

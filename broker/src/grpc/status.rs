@@ -212,8 +212,7 @@ pub(super) fn nothing_lost(pool: &str) -> Status {
 /// A registry that gave no answer. What it said stays in the log: it may name hosts.
 fn of_registry(error: &RegistryError) -> Status {
     tracing::warn!(%error, "a call failed at the registry");
-    let message =
-        "the registry gave no answer; a change may or may not have been made: look before you try again";
+    let message = "the registry gave no answer; if you asked for a change, look whether it was made before you try again";
     admin_status(Code::Unavailable, AdminErrorReason::RegistryUnavailable, message)
 }
 

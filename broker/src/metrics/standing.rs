@@ -124,7 +124,7 @@ fn show(seen: &Arc<Mutex<Seen>>) {
         "Keys of a pool that nothing which cools down keeps from serving",
         |seen, observer| {
             for (pool, view) in &seen.pools {
-                let available = view.keys.iter().filter(|key| key.available).count();
+                let available = view.keys.iter().filter(|key| key.cooling_until.is_none()).count();
                 observer.observe(count(available), &[label("pool", pool)]);
             }
         },

@@ -45,7 +45,7 @@ pub struct KeyView {
     pub project: String,
     /// Its tier.
     pub tier: Tier,
-    /// Whether it can serve one of the models asked for, as far as cooldowns go.
+    /// Whether neither it nor its project is blocked.
     pub available: bool,
     /// How well it has answered of late, 0 to 100.
     pub health: i64,
@@ -142,7 +142,9 @@ impl Pool {
             project: project.id.clone(),
             health: health(key),
             tier: project.tier,
-            available: cooling_until(key, project).is_none(),
+            available: blocked_until(AccountOf::Key(&key.fingerprint)).is_none()
+                && blocked_until(AccountOf::Project(&project.id)).is_none()
+                && blocked_until(AccountOf::billing_of(project)).is_none(),
             cooling_until: cooling_until(key, project),
         };
         let mut keys: Vec<KeyView> = self.keys.values().map(key_view).collect();

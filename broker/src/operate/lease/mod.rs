@@ -8,7 +8,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::Path,
     process::ExitCode,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use keybroker_proto::v1::{
@@ -51,8 +51,9 @@ pub(super) async fn run(args: LeaseArgs) -> Result<ExitCode, Failure> {
 async fn take(admin: &mut Admin, args: AcquireArgs, json: bool) -> Result<(), Failure> {
     // A file that cannot be made is known before anything is charged.
     let mut file = args.key_file.as_deref().map(new_file).transpose()?;
+    let asked = Instant::now();
     let taken = admin.leases.acquire(admin.request(request_of(&args))).await;
-    let lease = match taken {
+    let mut lease = match taken {
         Ok(answer) => answer.into_inner().lease.unwrap_or_default(),
         Err(status) => {
             if let Some(path) = &args.key_file {
@@ -62,6 +63,9 @@ async fn take(admin: &mut Admin, args: AcquireArgs, json: bool) -> Result<(), Fa
             return Err(status.into());
         }
     };
+    // It counts from when the lease was asked for; who reads it wants to know what is left.
+    let within = lease.send_within.and_then(|within| Duration::try_from(within).ok());
+    lease.send_within = within.map(|within| within.saturating_sub(asked.elapsed())).and_then(wire);
     if let Some(file) = &mut file {
         let written = writeln!(file, "{}", lease.api_key).and_then(|()| file.sync_all());
         written.map_err(|error| Failure::Failed(format!("--key-file cannot be written: {error}")))?;

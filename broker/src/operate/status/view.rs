@@ -41,7 +41,7 @@ fn millis(at: Option<&Timestamp>) -> i64 {
 pub(crate) fn lines(standing: &Standing, width: usize) -> Vec<Line> {
     let view = &standing.view;
     let counters = view.counters.unwrap_or_default();
-    let able = view.keys.iter().filter(|key| key.available).count();
+    let able = view.keys.iter().filter(|key| !key.cooling).count();
     let tone = match able {
         0 => Tone::Bad,
         able if able < view.keys.len() => Tone::Scarce,
@@ -103,6 +103,7 @@ fn state_of(key: &KeyStatus, standing: &Standing) -> (Tone, String) {
     let cooldown = standing.view.cooldowns.iter().find(|cooldown| names.contains(&cooldown.subject));
     match cooldown {
         Some(cooldown) => of_cooldown(cooldown, standing),
+        None if key.cooling => (Tone::Bad, "all models asked for cool down".to_owned()),
         None if key.available => (Tone::Good, "available".to_owned()),
         None => (Tone::Bad, "not available".to_owned()),
     }
@@ -227,6 +228,7 @@ mod tests {
             tier: Tier::Free.into(),
             available,
             health: if available { 100 } else { 40 },
+            cooling: !available,
             ..KeyStatus::default()
         };
         let cooldown = |subject: &str, until| Cooldown {
