@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 Exit codes: 0 it is, 1 it is not or nobody answers, 2 wrong usage. It needs no token, and it asks over TLS where the \
 broker speaks it; the certificate is not looked at, since nothing but the answer is exchanged.")]
 pub struct HealthArgs {
-    /// The HTTP address of the broker; 0.0.0.0 and [::] are asked on this host
+    /// The HTTP address of the broker; where it is that of all interfaces, this host is asked
     #[arg(long, env = "KEYBROKER_HTTP_ADDR", default_value = "127.0.0.1:8080", value_name = "ADDR")]
     pub http_addr: SocketAddr,
     /// Ask whether the process runs (/healthz), not whether leases can be had (/readyz)
