@@ -10,7 +10,7 @@ QUICK := --profile quick
 .PHONY: help setup build demo test test-answers test-apiserver test-day test-deploy test-exactness test-observe test-observe test-openapi test-page test-sdks docs docs-links docs-update lint bench overload fuzz clean sim chaos upgrade
 
 help: ## List the tasks
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 setup: ## Install what the tests need: redis-server, haproxy, grpcurl, cargo-deny
 	@scripts/setup
