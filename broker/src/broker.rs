@@ -218,15 +218,20 @@ impl Broker {
         if self.is_draining() {
             return Err("the broker is shutting down".to_owned());
         }
+        self.ledger_answers().await
+    }
+
+    /// Whether the ledger answers.
+    ///
+    /// # Errors
+    /// Why not, in a sentence.
+    pub async fn ledger_answers(&self) -> Result<(), String> {
         self.surroundings.ledger.ping().await.map_err(|error| error.to_string())
     }
 
-    /// How the ledgers of these pools stand.
-    pub async fn ledger_states(&self, pools: &[String]) -> Vec<(String, LedgerState)> {
-        let ledger = &self.surroundings.ledger;
-        let answers = ledger.ping().await.is_ok();
-        let state = |pool: &String| if answers { ledger.state(pool) } else { LedgerState::Unreachable };
-        pools.iter().map(|pool| (pool.clone(), state(pool))).collect()
+    /// How the ledger of a pool stands, if it answers.
+    pub fn ledger_state(&self, pool: &str) -> LedgerState {
+        self.surroundings.ledger.state(pool)
     }
 
     fn state(&self) -> Arc<State> {

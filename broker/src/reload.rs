@@ -94,8 +94,8 @@ pub(crate) async fn watch(fleet: Arc<Fleet>, access: Access, watched: Watched) {
         if worth_a_line {
             // Who may call, certificates and limits wait for no source of secrets. If this reads nothing, the whole
             // reading that follows says why.
-            if let Some(Ok(loaded)) = reading.at_once().await {
-                let whole = loaded.refresh_every.is_none();
+            if let Some(loaded) = reading.at_once().await {
+                let whole = loaded.fetched;
                 standing.take(&places, Ok(loaded), true).await;
                 if whole {
                     reading.under_way = None;
@@ -131,18 +131,21 @@ struct ReadOf {
 }
 
 impl Reading {
-    /// With secrets that lie elsewhere as they were last; nothing if that cannot be.
-    async fn at_once(&self) -> Option<Result<Loaded, ConfigError>> {
+    fn load(&self, fetches: bool) -> JoinHandle<Result<Loaded, ConfigError>> {
         let (config, last) = (self.config.clone(), self.last.clone());
-        let load = move || config::load(&Sources::of_process(config).keeping(&last).without_fetching());
-        spawn_blocking(load).await.ok()
+        spawn_blocking(move || {
+            config::load(&Sources { fetches, ..Sources::of_process(config).keeping(&last) })
+        })
+    }
+
+    /// With secrets that lie elsewhere as they were last; nothing if that cannot be.
+    async fn at_once(&self) -> Option<Loaded> {
+        self.load(false).await.ok()?.ok()
     }
 
     /// The same with all that has to be fetched, which takes its time. One that is under way is let go.
     fn begin(&mut self, seen: Stamps, worth_a_line: bool) {
-        let (config, last) = (self.config.clone(), self.last.clone());
-        let load = move || config::load(&Sources::of_process(config).keeping(&last));
-        self.under_way = Some((spawn_blocking(load), ReadOf { seen, worth_a_line }));
+        self.under_way = Some((self.load(true), ReadOf { seen, worth_a_line }));
     }
 
     /// Resolves when the reading that is under way has ended.

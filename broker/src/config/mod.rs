@@ -95,12 +95,6 @@ impl<'a> Sources<'a> {
     pub fn keeping(self, last: &'a LastValues) -> Self {
         Self { last: Some(last), ..self }
     }
-
-    /// The same without asking anybody for secrets that lie elsewhere, so that it takes no time.
-    #[must_use]
-    pub fn without_fetching(self) -> Self {
-        Self { fetches: false, ..self }
-    }
 }
 
 /// A catalogue and how it came about.

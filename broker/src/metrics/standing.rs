@@ -54,11 +54,12 @@ impl Standing {
         {
             return;
         }
-        let ready = self.broker.readiness().await.is_ok();
-        let mut pools = Vec::new();
-        let names = self.broker.pool_names();
-        let ledgers = self.broker.ledger_states(&names).await;
-        for name in names {
+        let answers = self.broker.ledger_answers().await.is_ok();
+        let ready = answers && !self.broker.is_draining();
+        let (mut ledgers, mut pools) = (Vec::new(), Vec::new());
+        for name in self.broker.pool_names() {
+            let state = if answers { self.broker.ledger_state(&name) } else { LedgerState::Unreachable };
+            ledgers.push((name.clone(), state));
             let Some(pool) = self.broker.pool(&name).filter(|_| ready) else { continue };
             if let Ok(view) = pool.inspect().await {
                 pools.push((name, view));
