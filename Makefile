@@ -7,7 +7,7 @@ BIN := target/release
 QUICK := --profile quick
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-answers test-apiserver test-day test-deploy test-exactness test-observe test-observe test-openapi test-page test-sdks docs docs-links docs-update lint bench overload fuzz clean sim chaos upgrade
+.PHONY: help setup build demo test test-answers test-apiserver test-day test-deploy test-exactness test-observe test-openapi test-page test-sdks docs docs-links docs-update lint bench overload fuzz clean sim chaos upgrade
 
 help: ## List the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -22,11 +22,12 @@ demo: ## Watch a fleet share keys; REDIS=1 for two brokers on a private redis-se
 	@$(CARGO) build $(PROFILE) --quiet -p keybroker --bins
 	@$(BIN)/keybroker demo $(if $(REDIS),--redis) $(ARGS)
 
-test: setup lint ## Run everything; installs what it needs
+# Most tests wait for time to pass, so more of them run at once than there are processors.
+test: setup ## Run everything; installs what it needs
+	$(CARGO) fmt --all --check
 	$(CARGO) build $(QUICK) --workspace --all-targets
-	$(CARGO) test $(QUICK) --workspace
-	@$(MAKE) --no-print-directory test-day
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-exactness test-sdks test-page test-openapi test-observe test-deploy docs
+	RUST_TEST_THREADS=6 $(CARGO) test $(QUICK) --workspace
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target test-exactness test-day lint test-sdks test-page test-openapi test-observe test-deploy docs
 
 test-exactness: setup ## Ask for more than the quota for three minutes, on each ledger, and count what was sent
 	@$(CARGO) build $(QUICK) --quiet --workspace --all-targets
@@ -84,8 +85,8 @@ chaos: setup ## Let fleets suffer SEEDS=12 chosen failures and check every promi
 
 lint: ## Formatting, lints, documentation, dependencies
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy $(QUICK) --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(QUICK) --workspace --no-deps --quiet
+	nice $(CARGO) clippy $(QUICK) --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" nice $(CARGO) doc $(QUICK) --workspace --no-deps --quiet
 	@scripts/check-dependencies
 
 bench: ## Measure against a tonic echo and raw Redis in one run; ARGS="--quick"

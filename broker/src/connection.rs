@@ -1,10 +1,14 @@
 //! How commands that speak to a broker are let in: encryption, a client certificate, a token.
 
-use std::path::PathBuf;
+use std::{error::Error, path::PathBuf};
 
 use clap::Args;
-use keybroker_client::{Broker, BrokerBuilder, Tls};
+use keybroker_client::{Broker, BrokerBuilder, Error as ClientError, Tls};
 use secrecy::{ExposeSecret, SecretString};
+use tonic::{
+    metadata::{Ascii, MetadataValue},
+    transport::Endpoint,
+};
 
 /// The variable that a token is read from. It is no option, since others can see those.
 const TOKEN: &str = "KEYBROKER_TOKEN";
@@ -56,6 +60,16 @@ impl SecurityArgs {
         Ok(builder)
     }
 
+    /// Where a broker is, and what is shown to it with each call.
+    ///
+    /// # Errors
+    /// What is wrong with the address, the token or a file, by the option that names it.
+    pub(crate) fn endpoint(&self, address: &str) -> Result<(Endpoint, Option<MetadataValue<Ascii>>), String> {
+        let builder = self.builder(address)?;
+        let endpoint = builder.endpoint(address).map_err(|error| unusable(&error))?;
+        Ok((endpoint, builder.authorization().cloned()))
+    }
+
     fn tls(&self, addresses: &str) -> Option<Tls> {
         let Self { tls_ca, tls_cert, tls_key, tls_server_name, .. } = self;
         let given = tls_ca.is_some() || tls_cert.is_some() || tls_key.is_some() || tls_server_name.is_some();
@@ -85,4 +99,44 @@ impl SecurityArgs {
             Some(line) => Ok(Some(SecretString::from(line))),
         }
     }
+}
+
+/// What is wrong with an address or how it is encrypted, by the option that names it.
+pub(crate) fn unusable(error: &ClientError) -> String {
+    match error {
+        ClientError::InvalidTls { field, .. } => match field.split('_').next() {
+            Some(part @ ("ca" | "cert" | "key")) => {
+                format!("--tls-{part} or KEYBROKER_TLS_{}: {error}", part.to_uppercase())
+            }
+            _ => error.to_string(),
+        },
+        _ => format!("--broker or KEYBROKER_BROKER: {error}"),
+    }
+}
+
+/// Why no connection came about, in words that say what to do.
+pub(crate) fn not_connected(address: &str, error: &tonic::transport::Error) -> String {
+    let cause = root_cause(error);
+    if cause.contains("certificate") {
+        return format!(
+            "the certificate of the broker at {address} is not trusted ({cause}); name who signed it with --tls-ca, or \
+             the name it is for with --tls-server-name"
+        );
+    }
+    if cause.contains("InvalidContentType") {
+        return format!("what answers at {address} does not speak TLS; write http:// before its address");
+    }
+    format!(
+        "no broker answers at {address} ({cause}); start one with `keybroker serve`, or name another with --broker or \
+         KEYBROKER_BROKER"
+    )
+}
+
+/// What is at the bottom of an error.
+pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
 }

@@ -1,6 +1,6 @@
 //! The text of a key: masked by its type wherever it is printed, wiped when it is dropped.
 
-use std::fmt;
+use std::{fmt, ops::RangeInclusive};
 
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
@@ -101,15 +101,39 @@ pub fn unknown_name(name: &str) -> String {
     if name.len() > LONGEST_NAME_SHOWN { mask(name) } else { name.to_owned() }
 }
 
-/// Whether a text that somebody chose has a key in it, by the formats that Google is known to give out.
-pub fn holds_a_key(text: &str) -> bool {
-    let of_key = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-".contains(byte);
-    [("AIza", 35), ("AQ.", 40)].iter().any(|(mark, least)| {
+/// The formats of the keys that Google is known to give out: how one begins, and how many characters follow.
+const KEY_FORMATS: [(&str, RangeInclusive<usize>); 2] = [("AIza", 35..=35), ("AQ.", 40..=64)];
+
+/// How Google's keys begin.
+pub(crate) fn key_marks() -> impl Iterator<Item = &'static str> {
+    KEY_FORMATS.iter().map(|(mark, _)| *mark)
+}
+
+/// Whether a text has one of the formats of Google's keys.
+pub(crate) fn has_key_format(text: &str) -> bool {
+    KEY_FORMATS.iter().any(|(mark, lengths)| {
+        text.strip_prefix(mark)
+            .is_some_and(|rest| lengths.contains(&rest.len()) && rest.bytes().all(|byte| is_of_key(&byte)))
+    })
+}
+
+/// What is wrong with such a text that somebody chose: it is written down where no key may stand.
+pub(crate) const HOLDS_A_KEY: &str = "holds the text of an API key; a key is given as api_key alone";
+
+/// Whether a text that somebody chose has one of Google's keys in it.
+pub(crate) fn holds_a_key(text: &str) -> bool {
+    KEY_FORMATS.iter().any(|(mark, lengths)| {
+        let least = *lengths.start();
         text.len() >= mark.len() + least
             && text.match_indices(mark).any(|(at, _)| {
-                text.as_bytes()[at + mark.len()..].iter().take_while(|byte| of_key(byte)).count() >= *least
+                let rest = &text.as_bytes()[at + mark.len()..];
+                rest.iter().take(least).filter(|byte| is_of_key(byte)).count() == least
             })
     })
+}
+
+fn is_of_key(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"_-".contains(byte)
 }
 
 /// The fingerprint of a key: 16 hex characters by which it is known in the ledger, the logs and

@@ -12,12 +12,15 @@ const TOKENS = {
   admin: "kbt_the-admin",
 };
 const CONFIG =
-  'default_plan = "off"\n[[pools]]\nname = "default"\n' +
+  'default_plan = "off"\n[[pools]]\nname = "default"\n[[pools]]\nname = "batch"\n' +
   project("team-a", { rpm: 1000 }) +
   project("team-b", { rpm: 1000 }) +
+  project("team-c", { pool: "batch" }) +
   ["viewer", "operator", "admin"].map((role) => identity(role, role, TOKENS[role])).join("") +
   identity("fleet", "worker", TOKENS.worker).replace('["worker"]', '["worker", "viewer"]') +
-  identity("only-worker", "worker", "kbt_only-a-worker");
+  identity("only-worker", "worker", "kbt_only-a-worker") +
+  identity("of-batch", "operator", "kbt_of-batch") +
+  'pools = ["batch"]\n';
 
 describe("an action", () => {
   let broker;
@@ -32,9 +35,9 @@ describe("an action", () => {
   });
 
   /** A window of somebody who signed in. */
-  async function signedIn(role) {
-    const window = await Window.open(broker);
-    await window.page.locator("#token").fill(TOKENS[role]);
+  async function signedIn(role, path = "") {
+    const window = await Window.open(broker, { path });
+    await window.page.locator("#token").fill(TOKENS[role] ?? role);
     await window.page.getByRole("button", { name: "Sign in" }).click();
     await window.page.locator(".project").first().waitFor();
     return window;
@@ -179,6 +182,26 @@ describe("an action", () => {
     await operator.page.getByRole("alert").filter({ hasText: "You may not do this" }).waitFor();
     await operator.page.keyboard.press("Escape");
     await operator.close();
+  });
+
+  it("is for the pools that somebody may use, and of others nothing is shown", async () => {
+    await broker.use();
+    await broker.refused({ model: "gemini-of-default" });
+    // Also where the address names another pool.
+    for (const path of ["", "#default"]) {
+      const window = await signedIn("kbt_of-batch", path);
+      const { page } = window;
+      await page.locator(".project").filter({ hasText: "team-c" }).waitFor();
+      assert.deepEqual(await page.locator("#pool option").allTextContents(), ["batch"]);
+      await page.getByRole("button", { name: "Disable key team-c-1" }).waitFor();
+      const scope = page.locator("#usage-scope");
+      if (await scope.isVisible()) await scope.selectOption("all");
+      const shown = await page.content();
+      for (const foreign of ["team-a", "team-b", "gemini-of-default"]) {
+        assert.ok(!shown.includes(foreign), `${foreign} is shown`);
+      }
+      await window.close();
+    }
   });
 
   it("is not for those who are not known: a wrong token is told, a token stays in its tab and goes with signing out", async () => {

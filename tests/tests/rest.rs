@@ -123,6 +123,9 @@ async fn the_rest_of_the_service_is_there() {
     let (status, pool) =
         it.send("PATCH", "/v1/pools/extra?updateMask=leaseTtl", &json!({ "leaseTtl": "90s" })).await;
     assert_eq!((status, pool["leaseTtl"].as_str()), (200, Some("90s")), "{pool}");
+    let (status, pool) =
+        it.send("PATCH", "/v1/pools/extra?update_mask=lease_ttl", &json!({ "leaseTtl": "80s" })).await;
+    assert_eq!((status, pool["leaseTtl"].as_str()), (200, Some("80s")), "{pool}");
     assert_eq!(it.get("/v1/pools/extra").await.0, 200);
     assert_eq!(answer(it.ask("DELETE", "/v1/pools/extra")).await.0, 200);
     let (status, view) = it.get("/v1/pools/default:inspect").await;
@@ -148,10 +151,17 @@ async fn what_is_wrong_is_named_and_no_value_is_repeated() {
         ("GET", "/v1/nothing", "", 404, "nothing at this path"),
         ("PUT", "/v1/pools", "{}", 405, "GET, POST"),
         ("GET", "/v1/pools?colour=fake-secret-1", "", 400, "known are: pageSize, pageToken"),
-        ("GET", "/v1/pools?pageSize=many", "", 400, "does not fit"),
+        ("GET", "/v1/pools?pageSize=many", "", 400, "\"field\":\"page_size\""),
         ("POST", "/v1/pools/default/keys", "{\"apiKey\":", 400, "is not JSON (line 1, column 10)"),
         ("POST", "/v1/pools/default/keys", "[]", 400, "is not an object"),
-        ("POST", "/v1/pools/default/keys", "{\"weight\":\"fake-secret-2\"}", 400, "does not fit"),
+        ("POST", "/v1/pools/default/keys", "{\"weight\":\"fake-secret-2\"}", 400, "\"field\":\"key.weight\""),
+        (
+            "POST",
+            "/v1/pools/default/keys",
+            "{\"limits\":[{\"limits\":{\"fake-secret-5\":\"x\"}}]}",
+            400,
+            "\"field\":\"key.limits[0].limits\"",
+        ),
         ("POST", "/v1/pools/default/keys", "{\"fake-secret-3\":1}", 400, "does not fit"),
         ("POST", "/v1/pools/default/keys", "{\"apiKey\":\"fake secret 4\"}", 400, "key.api_key"),
         ("PATCH", "/v1/pools/default/keys/a1", "{\"name\":\"pools/default/keys/a2\"}", 400, "said twice"),

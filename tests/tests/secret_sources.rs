@@ -254,7 +254,7 @@ async fn a_source_that_gives_nothing_at_the_start_is_named_and_nothing_starts() 
         ("[secrets]\ncommand_timeout = \"200ms\"", "command:/bin/sleep 60", None, "did not end within 200ms"),
         ("", "valut:secret/gemini/team-v#api_key", None, "a scheme that is not known"),
         ("", "FILE:/etc/keybroker/test-key", None, "a scheme that is not known"),
-        ("", in_vault, None, "no address is configured"),
+        ("", in_vault, None, "which cannot be asked by what [vault] says"),
         (&wrong, in_vault, None, "may not read it"),
         (&known, "vault:secret/gemini/other#api_key", None, "no secret at that path"),
         (&known, "vault:secret/gemini/team-v#other", None, "no such field"),

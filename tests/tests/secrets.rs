@@ -11,8 +11,8 @@ use std::{
 
 use keybroker_client::{Broker, Gemini};
 use keybroker_proto::v1::{
-    AcquireRequest, Constraints, CreateKeyRequest, DisableKeyRequest, DrainKeyRequest, Key, TransportError,
-    lease_report::Outcome, transport_error::Kind,
+    AcquireRequest, Constraints, CreateKeyRequest, DisableKeyRequest, DrainKeyRequest, ImportKeysRequest,
+    Key, LimitRule, ResetCooldownsRequest, TransportError, lease_report::Outcome, transport_error::Kind,
 };
 use keybroker_tests::{
     fake_gemini::{FakeGemini, FakeGeminiConfig, Fault, FaultRule, NamedError, fingerprint},
@@ -231,14 +231,19 @@ async fn a_key_in_place_of_a_name_or_a_reason_is_refused_and_written_nowhere() {
     let rig = Rig::start_with(Backing::Embedded, config, options).await;
     let labels = || std::collections::HashMap::from([("why".to_owned(), format!("since {key} leaked"))]);
     let mut refused = Vec::new();
+    let constrained = |change: &dyn Fn(&mut Constraints)| {
+        let mut constraints = Constraints::default();
+        change(&mut constraints);
+        AcquireRequest { constraints: Some(constraints), ..ask(MODEL) }
+    };
     for request in [
         AcquireRequest { model: key.clone(), ..AcquireRequest::default() },
         AcquireRequest { consumer: key.clone(), ..ask(MODEL) },
         AcquireRequest { labels: labels(), ..ask(MODEL) },
-        AcquireRequest {
-            constraints: Some(Constraints { labels: labels(), ..Constraints::default() }),
-            ..ask(MODEL)
-        },
+        constrained(&|constraints| constraints.labels = labels()),
+        constrained(&|constraints| constraints.project.clone_from(&key)),
+        constrained(&|constraints| constraints.exclude_key_ids.push(key.clone())),
+        constrained(&|constraints| constraints.exclude_projects.push(key.clone())),
     ] {
         refused.push(rig.api.acquire(request).await.unwrap_err());
     }
@@ -252,6 +257,8 @@ async fn a_key_in_place_of_a_name_or_a_reason_is_refused_and_written_nowhere() {
     refused.push(admin.disable_key(by_a_key).await.unwrap_err());
     let drain = DrainKeyRequest { name: a1(), reason: key.clone(), ..DrainKeyRequest::default() };
     refused.push(admin.drain_key(drain).await.unwrap_err());
+    let reset = ResetCooldownsRequest { name: a1(), quota_model: key.clone() };
+    refused.push(admin.reset_cooldowns(reset).await.unwrap_err());
     let new = |key_id: &str, change: &dyn Fn(&mut Key)| {
         let mut key = Key { api_key: "fake-key-that-is-new-0002".to_owned(), ..Key::default() };
         change(&mut key);
@@ -261,6 +268,7 @@ async fn a_key_in_place_of_a_name_or_a_reason_is_refused_and_written_nowhere() {
         new(&key, &|_| ()),
         new("b1", &|new| new.project.clone_from(&key)),
         new("b1", &|new| new.labels = labels()),
+        new("b1", &|new| new.limits.push(rule_for(&key))),
     ] {
         refused.push(admin.create_key(request).await.unwrap_err());
     }
@@ -269,12 +277,34 @@ async fn a_key_in_place_of_a_name_or_a_reason_is_refused_and_written_nowhere() {
         let told = format!("{status:?}{}", String::from_utf8_lossy(status.details()));
         assert!(told.contains("holds the text of an API key") && !told.contains(&key), "{told}");
     }
-    rig.api.lease().await;
+    let data = format!("api_key,id,labels\nfake-key-that-is-new-0003,b3,note={key}\n").into_bytes();
+    let import = ImportKeysRequest { parent: "pools/default".to_owned(), data, ..Default::default() };
+    let imported = admin.import_keys(import).await.unwrap().into_inner();
+    assert!(imported.lines[0].message.contains("labels holds the text of an API key"), "{imported:?}");
+    // What a worker reports of Google's answer may name anything as the quota.
+    let lease = rig.api.lease().await;
+    let named = [format!("PerDay{key}"), "GenerateRequestsPerDay".to_owned()];
+    let violations = named.map(|id| format!(r#"{{"quotaId":"{id}","quotaDimensions":{{"model":"{key}"}}}}"#));
+    let body = format!(
+        r#"{{"error":{{"code":429,"status":"RESOURCE_EXHAUSTED","message":"","details":[{{"violations":[{}]}}]}}}}"#,
+        violations.join(",")
+    );
+    rig.api.report(answered(&lease.lease_id, 429, body)).await.unwrap();
     let url = format!("http://{}/metrics", rig.broker.http);
     let metrics = reqwest::get(url).await.unwrap().text().await.unwrap();
-    for said in [metrics, rig.broker.log(), fs::read_to_string(lease_log).unwrap()] {
+    assert!(metrics.contains("GenerateRequestsPerDay"), "{metrics}");
+    for said in [
+        metrics,
+        format!("{:?}", rig.api.inspect().await),
+        rig.broker.log(),
+        fs::read_to_string(lease_log).unwrap(),
+    ] {
         assert!(!said.contains(&key), "{said}");
     }
+}
+
+fn rule_for(model: &str) -> LimitRule {
+    LimitRule { model: model.to_owned(), limits: [("requests_per_day".to_owned(), 5)].into() }
 }
 
 fn assert_silent(place: &str, bytes: &[u8]) {

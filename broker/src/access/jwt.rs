@@ -54,6 +54,16 @@ struct Claims {
 }
 
 impl TokenIssuer {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.issuer
+    }
+
+    /// For whom the tokens are.
+    pub fn audience(&self) -> &str {
+        &self.audience
+    }
+
     /// One who signs with these keys, for this audience.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use rustls::{
     DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
     client::danger::HandshakeSignatureValid,
@@ -13,6 +14,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
     server::danger::{ClientCertVerified, ClientCertVerifier},
 };
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{ClientAuthorities, Denied};
 
@@ -23,6 +25,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 pub struct Tls {
     config: Arc<ServerConfig>,
     authorities: Option<ClientAuthorities>,
+    valid_until: Option<Timestamp>,
 }
 
 impl fmt::Debug for Tls {
@@ -53,6 +56,7 @@ impl Tls {
             certificates(certificate).ok_or(BadTls::Certificate("holds no certificate in PEM form"))?;
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
             .map_err(|_| BadTls::Key("holds no private key in PEM form"))?;
+        let valid_until = chain.first().and_then(valid_until);
         let authorities = client_authorities.map(|text| {
             let bad = BadTls::ClientAuthorities("holds no certificate of an authority in PEM form");
             let mut roots = RootCertStore::empty();
@@ -74,7 +78,7 @@ impl Tls {
             .with_single_cert(chain, key)
             .map_err(|_| BadTls::Key("is not the private key of the certificate in `cert_file`"))?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self { config: Arc::new(config), authorities })
+        Ok(Self { config: Arc::new(config), authorities, valid_until })
     }
 
     /// For an acceptor.
@@ -82,10 +86,20 @@ impl Tls {
         self.config.clone()
     }
 
+    /// Until when clients take the server's certificate, where that can be read.
+    pub fn valid_until(&self) -> Option<Timestamp> {
+        self.valid_until
+    }
+
     /// Whose certificates of clients are taken, if any are.
     pub fn client_authorities(&self) -> Option<&ClientAuthorities> {
         self.authorities.as_ref()
     }
+}
+
+fn valid_until(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    Timestamp::from_second(parsed.validity().not_after.timestamp()).ok()
 }
 
 fn certificates(pem: &str) -> Option<Vec<CertificateDer<'static>>> {

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::config::is_known_format;
+use crate::secret::holds_a_key;
 
 /// The longest id that is taken from a caller.
 const LONGEST: usize = 128;
@@ -35,12 +35,12 @@ impl RequestId {
     }
 }
 
-/// It goes into logs and answers as it is: it is short, breaks out of no line, and is no key that stands in the wrong
-/// place.
+/// It goes into logs and answers as it is: it is short, breaks out of no line, and holds no key that stands in the
+/// wrong place.
 fn is_sane(value: &[u8]) -> bool {
     (1..=LONGEST).contains(&value.len())
         && value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(byte))
-        && !std::str::from_utf8(value).is_ok_and(is_known_format)
+        && !std::str::from_utf8(value).is_ok_and(holds_a_key)
 }
 
 fn new() -> HeaderValue {
@@ -66,7 +66,8 @@ mod tests {
             assert_eq!(of(sane), sane);
         }
         let key = format!("AIza{}", "x".repeat(35));
-        for other in ["", "a b", "a\"b", "a\\b", "a{b", &"a".repeat(LONGEST + 1), &key] {
+        for other in ["", "a b", "a\"b", "a\\b", "a{b", &"a".repeat(LONGEST + 1), &key, &format!("of/{key}")]
+        {
             let made = of(other);
             assert!(made.len() == 32 && made.bytes().all(|byte| byte.is_ascii_hexdigit()), "{made}");
         }

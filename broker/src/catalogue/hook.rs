@@ -74,6 +74,18 @@ impl EventKind {
         }
     }
 
+    /// Whether somebody may have to act.
+    pub fn is_trouble(self) -> bool {
+        matches!(
+            self,
+            Self::KeyDisabled
+                | Self::PoolExhausted
+                | Self::OutsideUsageSuspected
+                | Self::LedgerUnavailable
+                | Self::SecretSourceFailed
+        )
+    }
+
     /// The kind of that name.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)

@@ -10,6 +10,7 @@ use super::hooks::{self, WrittenHook};
 use super::identities::{self, WrittenAccess};
 use super::limits::{PoolRule, with_tier_defaults};
 use super::nearest::nearest;
+use super::sources::SecretSources;
 use crate::access::Rules;
 use crate::catalogue::{Catalogue, DEFAULT_POOL, Key, Pool, Project, Strategy, Tier};
 use crate::log::LogSettings;
@@ -38,6 +39,7 @@ pub(super) struct Assembly {
     pub(super) access: Rules,
     /// What is logged.
     pub(super) log: LogSettings,
+    pub(super) sources: SecretSources,
 }
 
 /// A weight or a priority that was written.
@@ -87,6 +89,7 @@ impl Assembly {
         self.catalogue.prices = written.prices;
         self.catalogue.probing = written.probing;
         self.log = written.log;
+        self.sources = written.sources;
         self.consumers = written.consumers;
         self.hooks = written.hooks;
         self.written_access = written.access;

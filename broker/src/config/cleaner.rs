@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use crate::secret::{Secret, mask};
+use crate::secret::{Secret, key_marks, mask};
 
 /// How long a word that begins like one of Google's keys must be to be taken for one.
 const SHORTEST_LOOKALIKE: usize = 24;
@@ -59,7 +59,7 @@ fn mask_lookalikes(text: &str) -> String {
         let (between, word) = rest.split_at(start);
         let (word, after) = word.split_at(word.find(|c| !in_key(c)).unwrap_or(word.len()));
         cleaned.push_str(between);
-        match ["AIza", "AQ."].iter().filter_map(|mark| word.find(mark)).min() {
+        match key_marks().filter_map(|mark| word.find(mark)).min() {
             Some(at) if word.len() - at >= SHORTEST_LOOKALIKE => {
                 cleaned.push_str(&word[..at]);
                 cleaned.push_str(&mask(&word[at..]));

@@ -6,11 +6,12 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Loaded;
-use crate::access::Identity;
+use crate::access::{Identity, Tls, TokenIssuer};
 use crate::catalogue::{
     Catalogue, Dimension, Hook, HookAction, Key, Limit, LimitRule, NamePattern, Plan, Pool, Price, Project,
     Window,
 };
+use crate::secret_sources::{Login, Vault};
 
 /// Everything that was configured, for `keybroker config show`.
 #[derive(Debug, Serialize)]
@@ -19,6 +20,11 @@ pub struct Effective {
     digest: String,
     sources: SourcesView,
     encrypted: bool,
+    tls: Option<TlsView>,
+    jwt: Option<IssuerView>,
+    log: LogView,
+    secrets: SecretsView,
+    vault: Option<VaultView>,
     model_aliases: BTreeMap<String, String>,
     default_plan: Option<String>,
     consumers: BTreeMap<String, String>,
@@ -44,6 +50,39 @@ enum Amount {
 struct SourcesView {
     files: Vec<String>,
     variables: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct TlsView {
+    certificate_valid_until: Option<String>,
+    takes_client_certificates: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct IssuerView {
+    issuer: String,
+    audience: String,
+}
+
+#[derive(Debug, Serialize)]
+struct LogView {
+    /// None: that of the command line holds.
+    level: Option<String>,
+    refusals_per_second: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct SecretsView {
+    refresh_every_seconds: f64,
+    command_timeout_seconds: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct VaultView {
+    address: String,
+    namespace: Option<String>,
+    mount: Option<String>,
+    login: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -161,6 +200,17 @@ impl Effective {
                 variables: loaded.variables.clone(),
             },
             encrypted: loaded.access.tls.is_some(),
+            tls: loaded.access.tls.as_deref().map(tls_view),
+            jwt: loaded.access.issuer.as_deref().map(issuer_view),
+            log: LogView {
+                level: loaded.log.level.clone(),
+                refusals_per_second: loaded.log.refusals_per_second,
+            },
+            secrets: SecretsView {
+                refresh_every_seconds: seconds(loaded.sources.refresh_every),
+                command_timeout_seconds: seconds(loaded.sources.settings.command_timeout),
+            },
+            vault: loaded.sources.settings.vault.as_ref().map(vault_view),
             model_aliases: model_aliases.clone(),
             default_plan: default_plan.clone(),
             consumers: consumers.clone(),
@@ -178,6 +228,29 @@ impl Effective {
             },
             identities: loaded.access.identities().map(identity_view).collect(),
         }
+    }
+}
+
+fn tls_view(tls: &Tls) -> TlsView {
+    TlsView {
+        certificate_valid_until: tls.valid_until().map(|until| until.to_string()),
+        takes_client_certificates: tls.client_authorities().is_some(),
+    }
+}
+
+fn issuer_view(issuer: &TokenIssuer) -> IssuerView {
+    IssuerView { issuer: issuer.name().to_owned(), audience: issuer.audience().to_owned() }
+}
+
+fn vault_view(vault: &Vault) -> VaultView {
+    VaultView {
+        address: vault.address.to_string(),
+        namespace: vault.namespace.clone(),
+        mount: vault.mount.clone(),
+        login: match &vault.login {
+            Login::Token(_) => "token".to_owned(),
+            Login::Kubernetes { role, mount, .. } => format!("kubernetes at {mount}, role {role}"),
+        },
     }
 }
 

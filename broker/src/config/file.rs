@@ -15,7 +15,7 @@ use super::limits::{PoolRule, read_model_rules, read_pool_rules, read_tier, read
 use super::log;
 use super::models::{Models, read_prices};
 use super::section::{Document, ID_RULE, Section, is_id};
-use super::sources::{self, WrittenSources};
+use super::sources::{self, SecretSources};
 use super::{probing, reference};
 use crate::catalogue::{
     BillingAccount, DEFAULT_LEASE_TTL, DEFAULT_POOL, DEFAULT_SEND_WITHIN, LearnLimits, Limit, LimitRule,
@@ -39,7 +39,7 @@ pub(super) struct Written {
     pub(super) hooks: Vec<WrittenHook>,
     pub(super) access: WrittenAccess,
     pub(super) probing: Probing,
-    pub(super) sources: WrittenSources,
+    pub(super) sources: SecretSources,
     pub(super) log: LogSettings,
 }
 

@@ -3,6 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::consumers::known_plan;
 use super::fault::Findings;
 use super::key_text::Lookup;
@@ -188,7 +190,14 @@ fn read_tls(section: &Section<'_>, lookup: &mut Lookup<'_>, found: &mut Findings
         None
     };
     match Tls::new(&certificate?, &key?, authorities.as_ref().map(|text| text.as_str())) {
-        Ok(tls) => Some(Arc::new(tls)),
+        Ok(tls) => {
+            // The broker itself would run as if nothing were.
+            if let Some(until) = tls.valid_until().filter(|until| *until < Timestamp::now()) {
+                let text = format!("the certificate expired at {until}, so clients refuse it; renew it");
+                found.warn(section.place_of("cert_file"), text);
+            }
+            Some(Arc::new(tls))
+        }
         Err(bad) => {
             let (field, why, what) = match bad {
                 BadTls::Certificate(why) => ("cert_file", why, "certificate"),

@@ -54,18 +54,6 @@ fn begins_with_a_scheme(text: &str) -> bool {
     })
 }
 
-/// Whether a key has one of the formats that Google is known to give out: `AIza` and 35
-/// characters, or `AQ.` and about 50.
-pub(crate) fn is_known_format(text: &str) -> bool {
-    let rest_within = |mark: &str, lengths: std::ops::RangeInclusive<usize>| {
-        text.strip_prefix(mark).is_some_and(|rest| {
-            lengths.contains(&rest.len())
-                && rest.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
-        })
-    };
-    rest_within("AIza", 35..=35) || rest_within("AQ.", 40..=64)
-}
-
 /// A file's text. Bytes that are not UTF-8 are refused, as is a file too large to be meant.
 pub(super) fn read_file(path: &Path) -> io::Result<Zeroizing<String>> {
     let mut bytes = Zeroizing::new(Vec::new());

@@ -39,10 +39,11 @@ mod whole;
 pub use effective::Effective;
 pub use fault::{ConfigError, Fault, Warning};
 pub use key_text::FailedSource;
+pub use sources::SecretSources;
 pub use summary::summary;
 
 // The same rules hold for what is given at run time.
-pub(crate) use key_text::{is_known_format, malformed};
+pub(crate) use key_text::malformed;
 pub(crate) use limits::{FIELDS as LIMIT_FIELDS, PoolRule, with_tier_defaults};
 pub(crate) use nearest::nearest;
 pub(crate) use section::{ID_RULE, is_id};
@@ -106,6 +107,8 @@ pub struct Loaded {
     pub access: Rules,
     /// What is logged.
     pub log: LogSettings,
+    /// How secrets that lie elsewhere are fetched.
+    pub sources: SecretSources,
     /// What was passed over or should be known.
     pub warnings: Vec<Warning>,
     /// The files that were read, the configuration file first, for whoever watches for changes.
@@ -190,6 +193,7 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
         catalogue: assembly.catalogue,
         access: assembly.access,
         log: assembly.log,
+        sources: assembly.sources,
         warnings,
         fetched: sources.fetches || refresh_every.is_none(),
         files: lookup.files,

@@ -27,12 +27,14 @@ pub(super) const DEFAULT_KUBERNETES: &str = "kubernetes";
 
 /// How secrets that lie elsewhere are fetched, and how often anew.
 #[derive(Debug, Clone)]
-pub(super) struct WrittenSources {
-    pub(super) settings: Settings,
-    pub(super) refresh_every: Duration,
+pub struct SecretSources {
+    /// By what rules they are asked.
+    pub settings: Settings,
+    /// How often to ask anew.
+    pub refresh_every: Duration,
 }
 
-impl Default for WrittenSources {
+impl Default for SecretSources {
     fn default() -> Self {
         let settings = Settings { command_timeout: DEFAULT_COMMAND, vault: None };
         Self { settings, refresh_every: DEFAULT_REFRESH }
@@ -40,8 +42,8 @@ impl Default for WrittenSources {
 }
 
 /// Reads `[secrets]` and `[vault]`.
-pub(super) fn read(root: &Section<'_>, lookup: &mut Lookup<'_>, found: &mut Findings) -> WrittenSources {
-    let mut sources = WrittenSources::default();
+pub(super) fn read(root: &Section<'_>, lookup: &mut Lookup<'_>, found: &mut Findings) -> SecretSources {
+    let mut sources = SecretSources::default();
     if let Some(section) = root.table("secrets", found) {
         section.only(&reference::SECRETS, found);
         if let Some(every) = section.duration("refresh_every", REFRESH, found) {

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use super::assemble::Assembly;
 use super::fault::Findings;
-use super::key_text::is_known_format;
 use crate::catalogue::{Catalogue, Key, Pool, Project, Strategy, Tier};
-use crate::secret::Secret;
+use crate::secret::{Secret, has_key_format};
 
 impl Assembly {
     /// Warns of tiers that are not told, of settings that are not read, of projects without limits
@@ -89,7 +88,7 @@ fn warn_of_formats(catalogue: &Catalogue, found: &mut Findings) {
     const NAMED: usize = 5;
     let unknown: BTreeMap<&str, &Secret> = catalogue
         .keys()
-        .filter(|(_, key)| !is_known_format(key.secret.expose()))
+        .filter(|(_, key)| !has_key_format(key.secret.expose()))
         .map(|(_, key)| (key.id.as_str(), &key.secret))
         .collect();
     if unknown.is_empty() {

@@ -1,6 +1,6 @@
 //! Running brokers: whether they answer, their version, their clock, the keys they leave out.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{error::Error, net::SocketAddr, time::Duration};
 
 use jiff::SignedDuration;
 use keybroker_proto::v1::{
@@ -13,7 +13,7 @@ use tonic::{
 };
 
 use super::{args::DoctorArgs, clock::Clock, finding::Check};
-use crate::{grpc::VERSION_HEADER, ledger::calendar::wall_clock};
+use crate::{connection::root_cause, grpc::VERSION_HEADER, ledger::calendar::wall_clock};
 
 /// How long a broker may take.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -37,8 +37,8 @@ struct Seen {
 enum Refused {
     /// The address or the token cannot be used.
     Unusable(String),
-    /// Nobody answers.
-    Silent,
+    /// Nobody answers, for this reason.
+    Silent(String),
     /// It is there, and does not tell.
     Denied(Status),
 }
@@ -84,13 +84,10 @@ fn reachable(mut address: SocketAddr) -> String {
 }
 
 async fn ask_one(args: &DoctorArgs, address: &str) -> Result<Seen, Refused> {
-    let builder = args.security.builder(address).map_err(Refused::Unusable)?;
-    let endpoint = builder.endpoint(address).map_err(|error| Refused::Unusable(error.to_string()))?;
+    let (endpoint, authorization) = args.security.endpoint(address).map_err(Refused::Unusable)?;
     let channel = endpoint.connect_timeout(PATIENCE).timeout(PATIENCE).connect().await;
-    let mut line = Line {
-        client: AdminClient::new(channel.map_err(|_| Refused::Silent)?),
-        authorization: builder.authorization().cloned(),
-    };
+    let channel = channel.map_err(|error| Refused::Silent(root_cause(&error)))?;
+    let mut line = Line { client: AdminClient::new(channel), authorization };
     let pools =
         line.client.list_pools(line.request(ListPoolsRequest { page_size: 1, page_token: String::new() }));
     let pools = pools.await.map_err(of_status)?;
@@ -108,7 +105,8 @@ fn of_status(status: Status) -> Refused {
     match status.code() {
         // What is there speaks no gRPC, or not in time.
         Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled | Code::DeadlineExceeded => {
-            Refused::Silent
+            let source = status.source();
+            Refused::Silent(source.map_or_else(|| status.message().to_owned(), root_cause))
         }
         _ => Refused::Denied(status),
     }
@@ -180,10 +178,11 @@ pub(super) fn check(args: &DoctorArgs, brokers: &[Asked], clocks: &mut Vec<Clock
                     );
                 }
             }
-            Err(Refused::Silent) if !named => {}
-            Err(Refused::Silent) => {
+            Err(Refused::Silent(_)) if !named => {}
+            Err(Refused::Silent(why)) => {
+                let what = format!("no broker answers there ({why})");
                 let fix = "start it, or correct --broker or KEYBROKER_BROKER, or say --tls-ca";
-                check.error("broker-unreachable", address, "no broker answers there", fix);
+                check.error("broker-unreachable", address, what, fix);
             }
             Err(Refused::Denied(status)) => {
                 seen.push(format!("{address} answers"));
@@ -197,11 +196,11 @@ pub(super) fn check(args: &DoctorArgs, brokers: &[Asked], clocks: &mut Vec<Clock
             }
             Err(Refused::Unusable(_)) if !named && *here => {}
             Err(Refused::Unusable(why)) => {
-                check.error("broker-address", address, why, "correct --broker or KEYBROKER_BROKER");
+                check.error("broker-address", address, why, "correct what it names");
             }
         }
     }
-    if args.broker.is_none() && brokers.iter().all(|asked| matches!(asked.answer, Err(Refused::Silent))) {
+    if args.broker.is_none() && brokers.iter().all(|asked| matches!(asked.answer, Err(Refused::Silent(_)))) {
         seen.push("none runs here".to_owned());
     }
     check.seen = seen.join(", ");

@@ -51,13 +51,12 @@ impl Events {
 
     /// Tells everybody who listens. It neither waits nor fails.
     pub fn emit(&self, event: Event) {
-        tracing::info!(
-            kind = event.kind.as_str(),
-            pool = event.subject.pool.as_str(),
-            id = event.id,
-            "event: {}",
-            event.message()
-        );
+        let (kind, pool) = (event.kind.as_str(), event.subject.pool.as_str());
+        if event.kind.is_trouble() {
+            tracing::warn!(kind, pool, id = event.id, "event: {}", event.message());
+        } else {
+            tracing::info!(kind, pool, id = event.id, "event: {}", event.message());
+        }
         self.counts.emitted.fetch_add(1, Relaxed);
         let event = Arc::new(event);
         let mut last = self.last.lock().expect("no holder of this lock panics");

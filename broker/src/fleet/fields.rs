@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 use super::rules;
 use crate::{
     catalogue::{DEFAULT_LEASE_TTL, DEFAULT_SEND_WITHIN, Strategy, Tier},
-    config::{ID_RULE, is_id, is_known_format, malformed},
+    config::{ID_RULE, is_id, malformed},
     registry::{RunTimeKey, RunTimePool, WrittenRule},
-    secret::Secret,
+    secret::{HOLDS_A_KEY, Secret, holds_a_key},
 };
 
 const WEIGHT: std::ops::RangeInclusive<i64> = 1..=1000;
@@ -61,9 +61,8 @@ pub struct PoolFields {
 pub(super) fn check_id(field: &str, id: &str, faults: &mut Faults) {
     if !is_id(id) {
         faults.push((field.to_owned(), format!("is not an id; {ID_RULE}")));
-    } else if is_known_format(id) {
-        let text = "looks like the text of a key, and ids are printed in logs; choose another";
-        faults.push((field.to_owned(), text.to_owned()));
+    } else if holds_a_key(id) {
+        faults.push((field.to_owned(), HOLDS_A_KEY.to_owned()));
     }
 }
 
@@ -93,7 +92,7 @@ impl KeyFields {
             add("api_key", format!("{problem}; give the key's text as Google shows it"));
         }
         for (field, id) in [("project", &self.project), ("billing_account", &self.billing_account)] {
-            if id.as_ref().is_some_and(|id| !id.is_empty() && (!is_id(id) || is_known_format(id))) {
+            if id.as_ref().is_some_and(|id| !id.is_empty() && !is_id(id)) {
                 add(field, format!("is not an id; {ID_RULE}"));
             }
         }
@@ -116,11 +115,9 @@ impl KeyFields {
         self.check_for_the_text(faults);
     }
 
-    /// Whatever is printed must not hold the key's text.
+    /// Whatever is printed must not hold the key's text, or another's.
     fn check_for_the_text(&self, faults: &mut Faults) {
-        let Some(secret) = self.secret.as_ref().map(Secret::expose).filter(|text| text.len() >= 8) else {
-            return;
-        };
+        let secret = self.secret.as_ref().map(Secret::expose).filter(|text| text.len() >= 8);
         let labels = self.labels.iter().flatten();
         let mut printed: Vec<(&str, &str)> = labels
             .flat_map(|(name, value)| [("labels", name.as_str()), ("labels", value.as_str())])
@@ -128,9 +125,8 @@ impl KeyFields {
         printed.extend(self.project.as_deref().map(|project| ("project", project)));
         printed.extend(self.billing_account.as_deref().map(|account| ("billing_account", account)));
         for (field, text) in printed {
-            if text.contains(secret) {
-                let wrong = "holds the text of the key, but is printed in logs; write something else";
-                faults.push((format!("key.{field}"), wrong.to_owned()));
+            if holds_a_key(text) || secret.is_some_and(|secret| text.contains(secret)) {
+                faults.push((format!("key.{field}"), HOLDS_A_KEY.to_owned()));
             }
         }
     }

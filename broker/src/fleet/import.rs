@@ -15,7 +15,7 @@ use crate::{
     catalogue::Tier,
     config::nearest,
     registry::{Action, Edit, Who},
-    secret::Secret,
+    secret::{HOLDS_A_KEY, Secret, holds_a_key},
 };
 
 /// How many keys one import may hold.
@@ -305,9 +305,8 @@ fn finish((number, written): Written, defaults: &KeyFields) -> Line {
     let id = match (text("id"), &fields.secret) {
         (Some(id), secret) => {
             check_id("id", id, &mut faults);
-            if secret.as_ref().is_some_and(|secret| id.contains(secret.expose())) {
-                faults
-                    .push(("id".to_owned(), "holds the text of the key, but is printed in logs".to_owned()));
+            if secret.as_ref().is_some_and(|secret| id.contains(secret.expose())) && !holds_a_key(id) {
+                faults.push(("id".to_owned(), HOLDS_A_KEY.to_owned()));
             }
             id.to_owned()
         }

@@ -6,6 +6,7 @@ use crate::{
     catalogue::{LARGEST_AMOUNT, Limit, LimitRule},
     config::{LIMIT_FIELDS, nearest},
     registry::WrittenRule,
+    secret::{HOLDS_A_KEY, holds_a_key},
 };
 
 /// Reads rules; each fault names its field below `field`.
@@ -19,6 +20,10 @@ pub(super) fn parse(
         let place = format!("{field}[{index}]");
         let model = if rule.model.is_empty() { "*" } else { &rule.model };
         let model = match model.parse() {
+            Ok(_) if holds_a_key(model) => {
+                faults.push((format!("{place}.model"), HOLDS_A_KEY.to_owned()));
+                None
+            }
             Ok(model) => Some(model),
             Err(error) => {
                 faults.push((format!("{place}.model"), format!("is not a model pattern; it {error}")));

@@ -8,6 +8,7 @@ use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::{MAX_BODY, delay, salvage, status};
+use crate::secret::holds_a_key;
 
 /// No real body lists more; a hostile one must not make the broker work or remember without bound.
 const MOST_DETAILS: usize = 64;
@@ -203,10 +204,11 @@ fn number_at(value: Option<&Value>) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
 
-/// A name that may be remembered: short and of harmless characters, since it came from outside.
+/// A name that may be remembered: short, of harmless characters and no key, since it came from outside.
 fn identifier(text: &str) -> Option<String> {
     let harmless = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    (!text.is_empty() && text.len() <= 128 && text.bytes().all(harmless)).then(|| text.to_owned())
+    (!text.is_empty() && text.len() <= 128 && text.bytes().all(harmless) && !holds_a_key(text))
+        .then(|| text.to_owned())
 }
 
 /// Whether a filter withheld the answer.

@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use crate::secret::key_marks;
+
 /// The most bytes of text that [`redact`] returns, the mark of a cut not counted.
 pub const MAX_REDACTED: usize = 4 * 1024;
 
@@ -47,15 +49,15 @@ pub fn redact<'k>(body: &[u8], pool_keys: impl Iterator<Item = &'k str>) -> Stri
 ///
 /// The forms of Google's keys are taken wider than they are: a key that was cut, or of a new length, is still
 /// a key, and masking a word too much costs nothing.
-static PATTERNS: LazyLock<[Regex; 5]> = LazyLock::new(|| {
-    [
-        r"AIza[0-9A-Za-z_-]{8,}",
-        r"AQ\.[0-9A-Za-z_-]{8,}",
+static PATTERNS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
+    let of_google = key_marks().map(|mark| format!("{}[0-9A-Za-z_-]{{8,}}", regex::escape(mark)));
+    let named = [
         r#"(?i)(?:[?&;]|%3f|%26)key(?:=|%3d)([^&\s"'<>\\]+)"#,
         r#"(?i)\bbearer\s+([^\s"',;<>\\]+)"#,
         r#"(?i)api[_-]?key\\?["']?\s*[:=]\s*\\?["']?([^\s"'&,;<>{}\\]+)"#,
-    ]
-    .map(|pattern| Regex::new(pattern).expect("the pattern is valid"))
+    ];
+    let all = of_google.chain(named.map(str::to_owned));
+    all.map(|pattern| Regex::new(&pattern).expect("the pattern is valid")).collect()
 });
 
 /// Where the text ends in the beginning of a key.

@@ -28,15 +28,15 @@ use self::{
     request::{key_name, parent, pool_name_of, reason_without_key},
     watch::Watchers,
 };
-use super::{VERSION_HEADER, check::Faults, status};
+use super::{VERSION_HEADER, check::Faults, pool_of, status};
 use crate::{
     access::Caller,
     broker::{Broker, pool_name},
     catalogue::{DEFAULT_POOL, is_model_name},
-    fleet::{Drain, Fleet, FleetError, Import},
+    fleet::{Drain, Fleet, FleetError, Import, KeyView},
     ledger::calendar::date_of,
     registry::AuditRecord,
-    secret::{Secret, unknown_name},
+    secret::Secret,
 };
 
 /// Manages keys and pools, and looks into the ledger.
@@ -60,6 +60,11 @@ fn answer<T, W>(
     convert: impl FnOnce(T) -> W,
 ) -> Result<Response<W>, Status> {
     outcome.map(|answer| Response::new(convert(answer))).map_err(|error| refused(caller, error))
+}
+
+/// A key, if the fleet answers with one.
+fn key_answer(caller: &Caller, outcome: Result<KeyView, FleetError>) -> Result<Response<Key>, Status> {
+    answer(caller, outcome, |key| convert::key(key, caller))
 }
 
 /// An error of the fleet as the caller may know it.
@@ -92,7 +97,7 @@ impl Admin for AdminService {
     async fn get_key(&self, request: Request<GetKeyRequest>) -> Result<Response<Key>, Status> {
         let (caller, request) = admit_reader(request)?;
         let (pool, id) = key_name("name", &request.name)?;
-        answer(&caller, self.fleet.key(pool, id).await, |key| convert::key(key, &caller))
+        key_answer(&caller, self.fleet.key(pool, id).await)
     }
 
     async fn create_key(&self, request: Request<CreateKeyRequest>) -> Result<Response<Key>, Status> {
@@ -102,13 +107,10 @@ impl Admin for AdminService {
         if pool.as_deref() == Some("-") {
             faults.add("parent", "names all pools; name one, such as pools/default");
         }
-        faults.no_key("key_id", &request.key_id);
         let fields = fields::that_are_set(request.key.unwrap_or_default(), "key", &mut faults);
         faults.into_result()?;
         let pool = pool.unwrap_or_default();
-        answer(&caller, self.fleet.create_key(&pool, &request.key_id, &fields, &who).await, |key| {
-            convert::key(key, &caller)
-        })
+        key_answer(&caller, self.fleet.create_key(&pool, &request.key_id, &fields, &who).await)
     }
 
     async fn update_key(&self, request: Request<UpdateKeyRequest>) -> Result<Response<Key>, Status> {
@@ -119,18 +121,14 @@ impl Admin for AdminService {
         let mut faults = Faults::default();
         let fields = fields::of_mask(key, request.update_mask.as_ref(), &mut faults);
         faults.into_result()?;
-        answer(&caller, self.fleet.update_key(pool, id, &etag, &fields, &who).await, |key| {
-            convert::key(key, &caller)
-        })
+        key_answer(&caller, self.fleet.update_key(pool, id, &etag, &fields, &who).await)
     }
 
     async fn rotate_key(&self, request: Request<RotateKeyRequest>) -> Result<Response<Key>, Status> {
         let (caller, who, request) = admit(request)?;
         let (pool, id) = key_name("name", &request.name)?;
         let secret = Secret::from(request.api_key);
-        answer(&caller, self.fleet.rotate_key(pool, id, &request.etag, secret, &who).await, |key| {
-            convert::key(key, &caller)
-        })
+        key_answer(&caller, self.fleet.rotate_key(pool, id, &request.etag, secret, &who).await)
     }
 
     async fn delete_key(&self, request: Request<DeleteKeyRequest>) -> Result<Response<()>, Status> {
@@ -166,18 +164,14 @@ impl Admin for AdminService {
     async fn enable_key(&self, request: Request<EnableKeyRequest>) -> Result<Response<Key>, Status> {
         let (caller, who, request) = admit(request)?;
         let (pool, id) = key_name("name", &request.name)?;
-        answer(&caller, self.fleet.enable_key(pool, id, &request.etag, &who).await, |key| {
-            convert::key(key, &caller)
-        })
+        key_answer(&caller, self.fleet.enable_key(pool, id, &request.etag, &who).await)
     }
 
     async fn disable_key(&self, request: Request<DisableKeyRequest>) -> Result<Response<Key>, Status> {
         let (caller, who, request) = admit(request)?;
         let (pool, id) = key_name("name", &request.name)?;
         reason_without_key(&request.reason)?;
-        answer(&caller, self.fleet.disable_key(pool, id, &request.etag, &request.reason, &who).await, |key| {
-            convert::key(key, &caller)
-        })
+        key_answer(&caller, self.fleet.disable_key(pool, id, &request.etag, &request.reason, &who).await)
     }
 
     async fn drain_key(&self, request: Request<DrainKeyRequest>) -> Result<Response<Key>, Status> {
@@ -185,9 +179,7 @@ impl Admin for AdminService {
         let (pool, id) = key_name("name", &request.name)?;
         reason_without_key(&request.reason)?;
         let drain = Drain { reason: request.reason, remove_when_drained: request.remove_when_drained };
-        answer(&caller, self.fleet.drain_key(pool, id, &request.etag, &drain, &who).await, |key| {
-            convert::key(key, &caller)
-        })
+        key_answer(&caller, self.fleet.drain_key(pool, id, &request.etag, &drain, &who).await)
     }
 
     async fn list_pools(
@@ -218,7 +210,6 @@ impl Admin for AdminService {
         let (caller, who, request) = admit(request)?;
         let mut faults = Faults::default();
         let fields = fields::of_pool(&request.pool.unwrap_or_default(), None, &mut faults);
-        faults.no_key("pool_id", &request.pool_id);
         faults.into_result()?;
         answer(&caller, self.fleet.create_pool(&request.pool_id, &fields, &who).await, convert::pool)
     }
@@ -267,21 +258,22 @@ impl Admin for AdminService {
         } else {
             (pool_name_of("name", &request.name)?, None)
         };
-        let unknown_pool = || status::unknown_pool(name, &caller.own_pools(self.broker.pool_names()));
-        let pool = self.broker.pool(name).ok_or_else(unknown_pool)?;
-        if !request.quota_model.is_empty() && !is_model_name(&request.quota_model) {
-            let mut faults = Faults::default();
-            faults.add(
-                "quota_model",
-                "is not a model id; write 1 to 128 letters, digits and . _ - / :, or leave it out",
-            );
-            faults.into_result()?;
-        }
+        let pool = pool_of(&self.broker, name, &caller)?;
+        let mut faults = Faults::default();
+        let right = request.quota_model.is_empty() || is_model_name(&request.quota_model);
+        let text = "is not a model id; write 1 to 128 letters, digits and . _ - / :, or leave it out";
+        faults.check(right, "quota_model", text);
+        faults.no_key("quota_model", &request.quota_model);
+        faults.into_result()?;
         let quota_model = self.broker.quota_model(&request.quota_model);
         let ended = pool.reset_cooldowns(key_id, &quota_model).await;
         let ended = ended.map_err(|error| status::of_acquire(&error))?;
         let Some(ended) = ended else {
-            return Err(refused(&caller, FleetError::UnknownKey(unknown_name(key_id.unwrap_or_default()))));
+            // One that is there may not be leased.
+            let key = self.fleet.key(name, key_id.unwrap_or_default()).await;
+            let key = key.map_err(|error| refused(&caller, error))?;
+            let text = format!("names {}, which is not leased; enable it first", key.id);
+            return Err(refused(&caller, FleetError::Invalid(vec![("name".to_owned(), text)])));
         };
         tracing::warn!(actor = who.actor, resource = request.name, ended, "cooldowns were reset");
         self.fleet
@@ -298,8 +290,7 @@ impl Admin for AdminService {
         let (caller, who, request) = admit(request)?;
         let resource = request.name;
         let name = pool_name_of("name", &resource)?;
-        let unknown_pool = || status::unknown_pool(name, &caller.own_pools(self.broker.pool_names()));
-        let pool = self.broker.pool(name).ok_or_else(unknown_pool)?;
+        let pool = pool_of(&self.broker, name, &caller)?;
         if !pool.accept_loss().await.map_err(|error| status::of_ledger(&error))? {
             return Err(status::nothing_lost(name));
         }
@@ -318,8 +309,7 @@ impl Admin for AdminService {
     ) -> Result<Response<InspectPoolResponse>, Status> {
         let (caller, request) = admit_reader(request)?;
         let name = request.pool;
-        let unknown_pool = || status::unknown_pool(&name, &caller.own_pools(self.broker.pool_names()));
-        let pool = self.broker.pool(&name).ok_or_else(unknown_pool)?;
+        let pool = pool_of(&self.broker, &name, &caller)?;
         let view = pool.inspect().await.map_err(|error| status::of_ledger(&error))?;
         Ok(Response::new(inspect::pool(pool_name(&name), view, self.broker.events())))
     }

@@ -13,7 +13,7 @@ use crate::{
     gemini::{MAX_BODY, Outcome, TransportKind},
     lease_id::LeaseId,
     pool::{Report, Usage, Wish},
-    secret::holds_a_key,
+    secret::{HOLDS_A_KEY, holds_a_key},
 };
 
 const MOST_PERMITS: i32 = 1000;
@@ -43,7 +43,7 @@ impl Faults {
     /// What callers choose stands in logs, metrics, the ledger and records, where no key may stand.
     pub(super) fn no_key(&mut self, field: &str, text: &str) {
         if holds_a_key(text) {
-            self.add(field, "holds the text of an API key; a key is given as api_key alone");
+            self.add(field, HOLDS_A_KEY);
         }
     }
 
@@ -84,6 +84,7 @@ pub(super) fn wish(request: &AcquireRequest, faults: &mut Faults) -> Wish {
     let constraints = request.constraints.clone().unwrap_or_default();
     let project = &constraints.project;
     faults.check(project.len() <= LONGEST_NAME, "constraints.project", "is longer than 128 bytes");
+    faults.no_key("constraints.project", project);
     check_labels("constraints.labels", &constraints.labels, faults);
     for (field, list) in [
         ("constraints.exclude_key_ids", &constraints.exclude_key_ids),
@@ -96,6 +97,9 @@ pub(super) fn wish(request: &AcquireRequest, faults: &mut Faults) -> Wish {
         );
         let short = list.iter().all(|id| id.len() <= LONGEST_NAME);
         faults.check(short, field, "names one that is longer than 128 bytes");
+        if list.iter().any(|id| holds_a_key(id)) {
+            faults.add(field, HOLDS_A_KEY);
+        }
     }
     let tier = Tier::try_from(constraints.tier);
     faults.check(

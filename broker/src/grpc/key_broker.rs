@@ -13,7 +13,7 @@ use tonic::{Code, Request, Response, Status};
 use super::{
     caller_of,
     check::{self, Faults},
-    convert, deadline, status,
+    convert, deadline, pool_of, status,
 };
 use crate::{
     access::Caller,
@@ -142,9 +142,7 @@ impl KeyBroker for KeyBrokerService {
         if let Some(earlier) = &earlier {
             caller.may_use_pool(earlier.lease.pool).map_err(|why| status::denied(&why))?;
         }
-        let unknown_pool =
-            || status::unknown_pool(&request.pool, &caller.own_pools(self.broker.pool_names()));
-        let pool = self.broker.pool(&request.pool).ok_or_else(unknown_pool)?;
+        let pool = pool_of(&self.broker, &request.pool, &caller)?;
         wish.note = self.broker.note(&wish.consumer, &request.labels).encode();
         wish.quota_model = self.broker.quota_model(&wish.quota_model);
         // The earlier lease is settled also when no new one can be had.

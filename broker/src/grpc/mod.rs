@@ -7,9 +7,11 @@ pub(crate) mod deadline;
 mod key_broker;
 mod status;
 
-use tonic::Request;
+use std::sync::Arc;
 
-use crate::access::Caller;
+use tonic::{Request, Status};
+
+use crate::{access::Caller, broker::Broker, pool::Pool};
 
 pub use admin::AdminService;
 pub use key_broker::KeyBrokerService;
@@ -21,4 +23,9 @@ pub(crate) const VERSION_HEADER: &str = "x-keybroker-version";
 /// Who makes a call: the server put that there. Nobody it does not know gets this far.
 fn caller_of<T>(request: &Request<T>) -> Caller {
     request.extensions().get::<Caller>().cloned().unwrap_or_else(Caller::nobody)
+}
+
+/// The pool of that name. Where there is none, a caller is told of its own.
+fn pool_of(broker: &Broker, name: &str, caller: &Caller) -> Result<Arc<Pool>, Status> {
+    broker.pool(name).ok_or_else(|| status::unknown_pool(name, &caller.own_pools(broker.pool_names())))
 }

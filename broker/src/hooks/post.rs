@@ -6,7 +6,7 @@ use reqwest::{Client, Response, StatusCode, header::RETRY_AFTER, redirect::Polic
 use serde_json::Value;
 
 use super::attempt::Failure;
-use crate::{events::Redactor, secret::Secret};
+use crate::{connection::root_cause, events::Redactor, secret::Secret};
 
 /// How much of an error answer is logged.
 const MOST_SHOWN: usize = 512;
@@ -52,12 +52,7 @@ fn unsent(error: reqwest::Error, timeout: Duration) -> Failure {
         return Failure::passing(format!("no answer came within {timeout:?}"));
     }
     // The cause stands in the innermost source, and the URL in none of them.
-    let error = error.without_url();
-    let mut cause: &dyn std::error::Error = &error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    Failure::passing(format!("it could not be sent: {cause}"))
+    Failure::passing(format!("it could not be sent: {}", root_cause(&error.without_url())))
 }
 
 /// Whether the receiver may answer otherwise the next time.

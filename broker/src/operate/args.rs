@@ -234,9 +234,11 @@ pub struct ResetArgs {
 }
 
 const RESET_EXAMPLES: &str = "\
+Examples:
   keybroker reset
   keybroker reset --pool batch --model gemini-2.5-flash
   keybroker reset --key a1
+
 What was counted stays counted, and limits that Google named stay as they are. It is no failure if
 nothing cools down.";
 

@@ -10,6 +10,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Failure, print};
+use crate::connection::root_cause;
 
 /// How long a broker may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -41,7 +42,7 @@ pub(super) async fn run(args: HealthArgs) -> Result<ExitCode, Failure> {
     };
     let (well, words) = match answer {
         Ok((status, words)) => (status == 200, words.trim().to_owned()),
-        Err(error) => (false, format!("no answer from {address}: {}", cause(&error))),
+        Err(error) => (false, format!("no answer from {address}: {}", root_cause(&error))),
     };
     if args.json {
         print::json(&json!({ "well": well, "message": words }))?;
@@ -71,13 +72,4 @@ fn of_this_host(address: SocketAddr) -> SocketAddr {
         host => host,
     };
     SocketAddr::new(host, address.port())
-}
-
-/// What is at the bottom of it, without the address that is said already.
-fn cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
 }

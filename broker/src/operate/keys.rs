@@ -238,8 +238,8 @@ fn as_json(key: &Key) -> Value {
         "origin": origin(key.origin()),
         "problem": key.problem,
         "etag": key.etag,
-        "create_time": print::time(key.create_time.as_ref()),
-        "update_time": print::time(key.update_time.as_ref()),
+        "create_time": print::json_time(key.create_time.as_ref()),
+        "update_time": print::json_time(key.update_time.as_ref()),
     })
 }
 

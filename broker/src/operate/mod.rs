@@ -16,15 +16,17 @@ pub(crate) mod status;
 mod text;
 mod usage;
 
-use std::{io::Write, process::ExitCode, time::Duration};
+use std::{error::Error, io::Write, process::ExitCode, time::Duration};
 
 use keybroker_proto::v1::{admin_client::AdminClient, key_broker_client::KeyBrokerClient};
 use tonic::{
-    Request, Status,
+    Code, Request, Status,
     metadata::{Ascii, MetadataValue},
     transport::Channel,
 };
 use tonic_types::StatusExt;
+
+use crate::connection::{not_connected, root_cause};
 
 pub(crate) use args::BrokerArgs;
 pub use args::{AcceptLossArgs, AuditArgs, KeysArgs, PoolsArgs, ResetArgs};
@@ -99,6 +101,10 @@ impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         let details = status.get_error_details();
         let fields = details.bad_request().map(|bad| bad.field_violations.as_slice()).unwrap_or_default();
+        if let Some(error) = status.source().filter(|_| status.code() != Code::DeadlineExceeded) {
+            let hint = "a broker that speaks TLS needs https:// before its address, or --tls-ca";
+            return Self::Failed(format!("the broker did not answer ({}); {hint}", root_cause(error)));
+        }
         if fields.is_empty() {
             return Self::Failed(status.message().to_owned());
         }
@@ -139,23 +145,14 @@ impl Admin {
 
     /// The same for calls that may take so long.
     pub(crate) async fn connect_for(args: &BrokerArgs, patience: Duration) -> Result<Self, Failure> {
-        let builder = args.security.builder(&args.broker).map_err(Failure::Usage)?;
-        let endpoint = builder.endpoint(&args.broker);
-        let endpoint =
-            endpoint.map_err(|error| Failure::Usage(format!("--broker or KEYBROKER_BROKER: {error}")))?;
-        let authorization = builder.authorization().cloned();
+        let (endpoint, authorization) = args.security.endpoint(&args.broker).map_err(Failure::Usage)?;
         let actor = args.actor.as_deref().filter(|actor| !actor.trim().is_empty());
         let actor = actor
             .map(|actor| actor.parse())
             .transpose()
             .map_err(|_| Failure::Usage("--actor or KEYBROKER_ACTOR is not printable ASCII".to_owned()))?;
-        let channel = endpoint.connect_timeout(PATIENCE).timeout(patience).connect().await.map_err(|_| {
-            Failure::Failed(format!(
-                "no broker answers at {}; start one with `keybroker serve`, or name another with --broker or \
-                 KEYBROKER_BROKER",
-                args.broker
-            ))
-        })?;
+        let channel = endpoint.connect_timeout(PATIENCE).timeout(patience).connect().await;
+        let channel = channel.map_err(|error| Failure::Failed(not_connected(&args.broker, &error)))?;
         let leases = KeyBrokerClient::new(channel.clone());
         Ok(Self { client: AdminClient::new(channel), leases, actor, authorization })
     }

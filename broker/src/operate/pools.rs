@@ -69,7 +69,7 @@ fn as_json(pool: &Pool) -> Value {
         "limits": keys::rules(&pool.limits),
         "origin": keys::origin(pool.origin()),
         "etag": pool.etag,
-        "create_time": print::time(pool.create_time.as_ref()),
-        "update_time": print::time(pool.update_time.as_ref()),
+        "create_time": print::json_time(pool.create_time.as_ref()),
+        "update_time": print::json_time(pool.update_time.as_ref()),
     })
 }

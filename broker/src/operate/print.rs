@@ -55,6 +55,11 @@ pub(crate) fn time(at: Option<&prost_types::Timestamp>) -> String {
     at.map(|at| at.to_string()).unwrap_or_default()
 }
 
+/// The same as JSON: null where there is none.
+pub(crate) fn json_time(at: Option<&prost_types::Timestamp>) -> Value {
+    at.map_or(Value::Null, |at| Value::String(time(Some(at))))
+}
+
 /// Something, or a hyphen in its place.
 pub(crate) fn or_none(text: &str) -> String {
     if text.is_empty() { "-".to_owned() } else { text.to_owned() }

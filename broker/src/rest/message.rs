@@ -2,6 +2,7 @@
 
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value};
+use serde_path_to_error::{Path, Segment, Track};
 use tonic::Status;
 
 use super::routes::{Body, Captured, Route};
@@ -29,9 +30,35 @@ pub(super) fn read(
     if let Some((field, text)) = captured {
         put(&mut fields, field, Value::String(text.to_owned()))?;
     }
-    DynamicMessage::deserialize(descriptor.clone(), Value::Object(fields)).map_err(|error| {
-        wrong("the request", &format!("does not fit {}: {}", descriptor.name(), redact(&error.to_string())))
+    let mut track = Track::new();
+    let fields = serde_path_to_error::Deserializer::new(Value::Object(fields), &mut track);
+    DynamicMessage::deserialize(descriptor.clone(), fields).map_err(|error| {
+        let field = known_part(&track.path(), descriptor);
+        let field = if field.is_empty() { "the request" } else { &field };
+        wrong(field, &format!("does not fit {}: {}", descriptor.name(), redact(&error.to_string())))
     })
+}
+
+/// The path to a field as the contract names it, as far as the contract does: what else stands in it may be a key.
+fn known_part(path: &Path, descriptor: &MessageDescriptor) -> String {
+    let mut known = String::new();
+    let mut within = Some(descriptor.clone());
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => known.push_str(&format!("[{index}]")),
+            Segment::Map { key } => {
+                let Some(field) = within.as_ref().and_then(|message| field_of(message, key)) else { break };
+                if !known.is_empty() {
+                    known.push('.');
+                }
+                known.push_str(field.name());
+                // The keys of a map are chosen by whoever asks.
+                within = if field.is_map() { None } else { field.kind().as_message().cloned() };
+            }
+            Segment::Enum { .. } | Segment::Unknown => break,
+        }
+    }
+    known
 }
 
 /// The object that a body holds; an empty body is an empty one.
@@ -70,6 +97,9 @@ fn put_text(
             "false" => Value::Bool(false),
             _ => return Err(wrong(name, "is not true or false")),
         },
+        Kind::Message(message) if message.full_name() == "google.protobuf.FieldMask" => {
+            Value::String(camel_case(text))
+        }
         _ => Value::String(text.to_owned()),
     };
     if !field.is_list() {
@@ -80,6 +110,17 @@ fn put_text(
         _ => return Err(wrong(name, "is given twice")),
     }
     Ok(())
+}
+
+/// Paths of a mask as JSON has them; those of the contract are taken too.
+fn camel_case(paths: &str) -> String {
+    let mut parts = paths.split('_');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |done, part| {
+        let mut letters = part.chars();
+        let head = letters.next().map(|letter| letter.to_ascii_uppercase());
+        done + &head.into_iter().chain(letters).collect::<String>()
+    })
 }
 
 fn field_of(descriptor: &MessageDescriptor, path: &str) -> Option<FieldDescriptor> {
@@ -131,6 +172,12 @@ fn redact(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mask_may_name_fields_as_the_contract_does() {
+        assert_eq!(camel_case("lease_ttl,sendWithin,limits"), "leaseTtl,sendWithin,limits");
+        assert_eq!(camel_case("*"), "*");
+    }
 
     #[test]
     fn an_error_quotes_no_value() {

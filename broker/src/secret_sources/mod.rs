@@ -71,7 +71,7 @@ async fn fetch_all(references: HashMap<String, Reference>, settings: &Settings) 
                 Reference::Vault { mount, path, field } => match vault {
                     Some(Ok(session)) => session.read(mount, path, field).await,
                     Some(Err(why)) => Err(why.clone()),
-                    None => Err("is in Vault, of which no address is configured".to_owned()),
+                    None => Err("is in Vault, which cannot be asked by what [vault] says".to_owned()),
                 },
             };
             (written, text)

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use keybroker_client::{AcquireOptions, Broker, Tier};
 
 use super::Failure;
-use crate::connection::SecurityArgs;
+use crate::connection::{SecurityArgs, unusable};
 
 /// Which broker, and which keys.
 #[derive(Debug, Clone, Args)]
@@ -48,7 +48,7 @@ impl TierArg {
 impl LeaseArgs {
     pub(super) fn connect(&self) -> Result<Broker, Failure> {
         let builder = self.security.builder(&self.broker).map_err(|text| Failure::with_code(text, 2))?;
-        builder.connect(self.broker.as_str()).map_err(|error| Failure::with_code(error, 2))
+        builder.connect(self.broker.as_str()).map_err(|error| Failure::with_code(unusable(&error), 2))
     }
 
     pub(super) fn options(&self, model: &str) -> AcquireOptions {

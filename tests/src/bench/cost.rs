@@ -83,6 +83,14 @@ impl Meter {
         Ok(cost)
     }
 
+    /// The server's own memory in bytes: without the pages of its program, which the kernel may let go.
+    pub(super) fn own_memory(&self) -> Result<f64, Error> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.server))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let kilobytes: f64 = line.ok_or("no RssAnon in /proc")?.trim().trim_end_matches(" kB").parse()?;
+        Ok(kilobytes * 1024.0)
+    }
+
     /// The bytes that a lease holds in Redis, by samples of those that are there. The memory of the
     /// whole server would not say it: windows grow and shrink meanwhile.
     pub(super) fn bytes_per_lease(&self) -> Result<Option<f64>, Error> {

@@ -11,6 +11,7 @@ mod echo;
 mod fill;
 mod load;
 mod mark;
+mod memory;
 mod plan;
 mod raw_redis;
 mod run;

@@ -80,7 +80,7 @@ pub struct Plan {
     pub broker_env: Vec<(String, String)>,
     /// Which part of the calls is recorded, where it is measured what that costs.
     pub telemetry: Option<f64>,
-    cases: Vec<String>,
+    pub(super) cases: Vec<String>,
 }
 
 impl Plan {

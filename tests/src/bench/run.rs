@@ -10,7 +10,7 @@ use super::{
     compare::{Comparison, Side, Spread, compare},
     echo::EchoProcess,
     mark::Mark,
-    raw_redis,
+    memory, raw_redis,
     table::Row,
     target::Target,
     telemetry,
@@ -88,6 +88,10 @@ impl Bench<'_> {
                 fewest = Some((keys, target));
             }
         }
+        if plan.wants_name(&format!("{}/memory", ledger.name())) {
+            progress(&format!("memory, {}", ledger.name()));
+            self.rows.extend(memory::measure(ledger, plan).await?);
+        }
         Ok(())
     }
 
@@ -98,7 +102,7 @@ impl Bench<'_> {
             // A file that grew by nothing had room left: that says nothing of a lease.
             let grown =
                 (outcome.case.cost.file > 0.0).then(|| outcome.case.cost.file / outcome.case.leases as f64);
-            row.bytes_per_lease = bytes.or(grown);
+            row.bytes = bytes.or(grown);
         }
         self.ceilings.push((case.shape, case.load, outcome.base));
         self.rows.push(row);
@@ -162,6 +166,9 @@ fn notes(plan: &Plan) -> Vec<String> {
             .to_owned(),
         "cpu, calls and script time (µs) are per lease; a lease of acquire+report is two calls to the broker. bytes: \
          what a live lease holds in Redis, or by how much the embedded file grew a lease (nothing where it had room)."
+            .to_owned(),
+        "memory, in bytes: a broker without the pages of its program, and what each key with its project, each connection \
+         and each lease adds to it; redis/lease is what Redis holds of one until five minutes after its report."
             .to_owned(),
     ]
 }

@@ -43,8 +43,8 @@ pub struct Row {
     pub calls_per_lease: Option<f64>,
     /// Time within scripts a lease.
     pub script_per_lease: Option<f64>,
-    /// Bytes a live lease holds.
-    pub bytes_per_lease: Option<f64>,
+    /// Bytes that one of them needs: a lease, or what the name says.
+    pub bytes: Option<f64>,
     /// What it should be.
     pub marks: Vec<Mark>,
 }
@@ -117,7 +117,7 @@ impl std::fmt::Display for Table {
                 small(row.redis_cpu, 1),
                 small(row.calls_per_lease, 3),
                 small(row.script_per_lease, 1),
-                whole(row.bytes_per_lease),
+                whole(row.bytes),
                 Cell::new(marks),
             ]);
         }

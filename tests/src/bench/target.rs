@@ -15,6 +15,8 @@ pub(super) const MODEL: &str = "gemini-2.5-flash";
 
 /// Something that calls are made to.
 pub(super) struct Target {
+    /// Where it serves.
+    pub(super) url: String,
     /// Its connections.
     pub(super) callers: Callers,
     /// What it costs.
@@ -29,7 +31,8 @@ impl Target {
     /// A server that runs elsewhere.
     pub(super) async fn of_process(url: &str, process: u32, connections: usize) -> Result<Self, Error> {
         let callers = Callers::connect(url, connections).await?;
-        Ok(Self { callers, meter: Meter::of_process(process), _broker: None, _redis: None, _folder: None })
+        let (url, meter) = (url.to_owned(), Meter::of_process(process));
+        Ok(Self { url, callers, meter, _broker: None, _redis: None, _folder: None })
     }
 
     /// Starts a broker on a ledger of its own.
@@ -64,8 +67,9 @@ impl Target {
                 (broker, None, meter)
             }
         };
-        let callers = Callers::connect(&broker.url(), connections).await?;
-        Ok(Self { callers, meter, _broker: Some(broker), _redis: redis, _folder: Some(folder) })
+        let url = broker.url();
+        let callers = Callers::connect(&url, connections).await?;
+        Ok(Self { url, callers, meter, _broker: Some(broker), _redis: redis, _folder: Some(folder) })
     }
 }
 

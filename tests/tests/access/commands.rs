@@ -99,6 +99,46 @@ fn what_is_wrong_with_a_token_or_a_file_is_named() {
     }
 }
 
+#[test]
+fn what_is_wrong_with_the_encryption_is_named() {
+    let it = Commands::start();
+    let other = Authority::new("other").unwrap();
+    fs::write(it.authority.path("none.pem"), "no certificate").unwrap();
+    let (broken, plain) = (it.authority.file("none.pem"), format!("http://{}", it.setting.broker.grpc));
+    for (setting, value, code, said) in [
+        ("KEYBROKER_TLS_CA", other.file("ca.pem"), 1, "is not trusted"),
+        ("KEYBROKER_TLS_SERVER_NAME", "elsewhere.example".to_owned(), 1, "--tls-server-name"),
+        ("KEYBROKER_TLS_CA", broken, 2, "--tls-ca or KEYBROKER_TLS_CA: cannot use ca"),
+        ("KEYBROKER_BROKER", plain, 1, "needs https:// before its address"),
+        ("KEYBROKER_BROKER", format!("https://{}", it.setting.broker.http), 1, "--tls-ca"),
+    ] {
+        let mut command = it.command(&["keys", "list"], "ops");
+        if setting == "KEYBROKER_BROKER" {
+            command.env_remove("KEYBROKER_TLS_CA");
+        }
+        let (got, text) = run(command.env(setting, &value));
+        assert!(got == Some(code) && text.contains(said), "{setting}={value}: {text}");
+    }
+    let (_, text) = run(it.command(&["keys", "list"], "ops").env("KEYBROKER_BROKER", "https://127.0.0.1:1"));
+    assert!(text.contains("no broker answers at https://127.0.0.1:1"), "{text}");
+}
+
+#[test]
+fn a_certificate_of_the_broker_that_has_expired_is_warned_of() {
+    let authority = Authority::new("own").unwrap();
+    authority.sign("server", "127.0.0.1", Validity::Expired).unwrap();
+    let (cert, key) = (authority.file("server.pem"), authority.file("server.key"));
+    let file = authority.path("keybroker.toml");
+    fs::write(
+        &file,
+        format!("[tls]\ncert_file = \"{cert}\"\nkey_file = \"{key}\"\n[[projects]]\nid = \"a\"\nkeys = [{{ secret = \"fake-key-of-a-0001\" }}]\n"),
+    )
+    .unwrap();
+    let mut check = Command::new(binary("keybroker"));
+    let (code, text) = run(check.args(["config", "check", "--config"]).arg(&file));
+    assert!(code == Some(0) && text.contains("the certificate expired at 20"), "{text}");
+}
+
 /// What a proxy of this identity answers to a request, and its status.
 fn through_a_proxy(it: &Commands, name: &str) -> (u16, Value) {
     let upstream = ["--upstream", "http://127.0.0.1:9", "--attempts", "3", "--deadline", "60"];

@@ -8,7 +8,7 @@ use keybroker_proto::v1::{
     RotateKeyRequest, UsageDimension, admin_client::AdminClient, key_broker_client::KeyBrokerClient,
     lease_report::Outcome,
 };
-use keybroker_tests::harness::broker::binary;
+use keybroker_tests::harness::{broker::binary, redis::RedisServer};
 use tonic::{Code, Status, transport::Channel};
 
 use super::{Setting, acquire, identity, of, token, wish};
@@ -38,8 +38,8 @@ struct Used {
 }
 
 impl Used {
-    async fn start() -> Self {
-        let setting = Setting::start(&identities());
+    async fn start(redis: Option<&RedisServer>) -> Self {
+        let setting = Setting::start_on(redis, &identities());
         let channel = setting.channel().await;
         let mut admin = AdminClient::new(channel.clone());
         for number in 2..5 {
@@ -125,7 +125,16 @@ impl Used {
 
 #[tokio::test]
 async fn lists_over_all_pools_hold_what_is_of_the_callers_own() {
-    let mut it = Used::start().await;
+    lists_hold_what_is_of_the_callers_own(Used::start(None).await).await;
+}
+
+#[tokio::test]
+async fn so_do_those_of_the_registry_in_redis() {
+    let redis = RedisServer::start().unwrap();
+    lists_hold_what_is_of_the_callers_own(Used::start(Some(&redis)).await).await;
+}
+
+async fn lists_hold_what_is_of_the_callers_own(mut it: Used) {
     assert_eq!(it.pools("all").await, ["pools/batch", "pools/default"]);
     assert_eq!(it.pools("ops").await, ["pools/batch"]);
 
@@ -253,7 +262,7 @@ async fn a_key_that_is_left_out_for_one_of_another_pool_does_not_say_for_which()
 
 #[tokio::test]
 async fn metrics_hold_series_of_the_callers_own_pools_and_of_none() {
-    let it = Used::start().await;
+    let it = Used::start(None).await;
     let scrape = async |who: &str| {
         let request = reqwest::Client::new().get(format!("http://{}/metrics", it.setting.broker.http));
         let answer = request.bearer_auth(token(who)).send().await.unwrap();

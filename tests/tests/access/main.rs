@@ -14,7 +14,10 @@ mod scope;
 use std::{fs, time::Duration};
 
 use keybroker_proto::v1::{AcquireRequest, Lease, key_broker_client::KeyBrokerClient};
-use keybroker_tests::harness::broker::{BrokerOptions, BrokerProcess};
+use keybroker_tests::harness::{
+    broker::{BrokerOptions, BrokerProcess},
+    redis::RedisServer,
+};
 use tempfile::TempDir;
 use tonic::{Request, Status, transport::Channel};
 use tonic_types::StatusExt;
@@ -44,12 +47,21 @@ struct Setting {
 
 impl Setting {
     fn start(access: &str) -> Self {
+        Self::start_on(None, access)
+    }
+
+    /// The same with its ledger in Redis, if one is given.
+    fn start_on(redis: Option<&RedisServer>, access: &str) -> Self {
         let folder = TempDir::with_prefix("keybroker-access").unwrap();
         let file = folder.path().join("keybroker.toml");
         fs::write(&file, format!("{POOLS}{access}")).unwrap();
+        let (option, value) = match redis {
+            Some(redis) => ("--redis-url", redis.url()),
+            None => ("--data-dir", folder.path().join("data").display().to_string()),
+        };
         let options = BrokerOptions::default()
             .arg("--config", file.display().to_string())
-            .arg("--data-dir", folder.path().join("data").display().to_string())
+            .arg(option, value)
             .env("KEYBROKER_MASTER_KEY", "07".repeat(32));
         Self { broker: BrokerProcess::start(&options).unwrap(), folder }
     }

@@ -76,6 +76,9 @@ async fn a_reset_that_cannot_be_meant_says_what_is_wrong() {
         let said = err(&run(&rig, arguments), 1);
         assert!(said.contains(word), "{arguments:?}: {said}");
     }
+    out(&run(&rig, &["keys", "disable", "a1"]));
+    let said = err(&run(&rig, &["reset", "--key", "a1"]), 1);
+    assert!(said.contains("a1, which is not leased; enable it first"), "{said}");
     for (arguments, word) in [
         (&["reset", "a1"][..], "a1"),
         (&["reset", "--key"], "--key"),

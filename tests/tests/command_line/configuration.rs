@@ -23,6 +23,14 @@ keys = [{ id = "a1", secret = "env:A1_KEY", labels = { owner = "ann" } }]
 name = "alerts"
 events = ["pool_exhausted"]
 url = "https://hooks.example/hidden-token"
+[log]
+level = "debug"
+refusals_per_second = 5
+[secrets]
+refresh_every = "30s"
+[vault]
+address = "https://vault.example:8200"
+token = "hidden-token"
 [[identities]]
 name = "ops"
 roles = ["viewer"]
@@ -62,6 +70,10 @@ fn all_that_holds_is_shown_and_no_secret() {
     assert_eq!(shown["plans"][0]["limits"]["requests_per_minute"], 20);
     assert_eq!(shown["identities"][0]["roles"][0], "viewer");
     assert_eq!(shown["hooks"][0]["action"], "post json to a URL");
+    assert_eq!(shown["log"], serde_json::json!({ "level": "debug", "refusals_per_second": 5 }));
+    assert_eq!(shown["secrets"]["refresh_every_seconds"], 30.0);
+    assert_eq!(shown["vault"]["address"], "https://vault.example:8200/");
+    assert_eq!((&shown["vault"]["login"], &shown["tls"]), (&"token".into(), &Value::Null));
 
     let text = run(&mut show(&[]), 0);
     assert!(text.contains("[[pools.projects.keys]]") && text.contains("requests_per_minute = 90"), "{text}");

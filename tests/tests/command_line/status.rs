@@ -108,7 +108,9 @@ impl Terminal {
 
     /// Presses a key, after which it ends and gives the terminal back.
     fn ends_by(mut self, key: &[u8]) {
-        self.master.take_writer().unwrap().write_all(key).unwrap();
+        // Its end would send a line end, which a terminal that was given back echoes.
+        let mut writer = self.master.take_writer().unwrap();
+        writer.write_all(key).unwrap();
         assert!(wait_until(PATIENCE, || self.child.try_wait().unwrap().is_some()));
         assert!(self.child.wait().unwrap().success());
         let given_back = || self.text().ends_with("\x1b[?25h\x1b[?1049l");

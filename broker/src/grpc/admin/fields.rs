@@ -68,11 +68,6 @@ fn set_fields(key: &Key) -> Vec<&'static str> {
 fn written(key: Key, field: &str, named: &[&str], faults: &mut Faults) -> KeyFields {
     let is_named = |field: &str| named.contains(&field);
     let text = secrecy::zeroize::Zeroizing::new(key.api_key);
-    faults.no_key(&format!("{field}.project"), &key.project);
-    faults.no_key(&format!("{field}.billing_account"), &key.billing_account);
-    for text in key.labels.iter().flat_map(|(name, value)| [name, value]) {
-        faults.no_key(&format!("{field}.labels"), text);
-    }
     let tier = match WireTier::try_from(key.tier) {
         Ok(WireTier::Free) => Tier::Free,
         Ok(WireTier::Paid) => Tier::Paid,

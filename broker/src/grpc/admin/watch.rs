@@ -16,7 +16,7 @@ use tokio::{
 use tonic::Status;
 
 use super::{
-    super::{check::Faults, convert::timestamp, status},
+    super::{check::Faults, convert::timestamp, pool_of, status},
     inspect,
 };
 use crate::{
@@ -159,9 +159,7 @@ async fn look(broker: &Broker, caller: &Caller, pool: &str, seen: &Seen) -> Resu
     if let Some(last) = seen.as_ref().filter(|last| last.at.elapsed() < LOOK_EVERY / 2) {
         return Ok(last.clone());
     }
-    let unknown_pool = || status::unknown_pool(pool, &caller.own_pools(broker.pool_names()));
-    let found = broker.pool(pool).ok_or_else(unknown_pool)?;
-    let view = found.inspect().await.map_err(|error| status::of_ledger(&error))?;
+    let view = pool_of(broker, pool, caller)?.inspect().await.map_err(|error| status::of_ledger(&error))?;
     let view = Arc::new(inspect::pool(pool, view, broker.events()));
     // Compared here, once for all who watch.
     let revision =
