@@ -1,9 +1,13 @@
 """The chart, rendered with each set of values, and ways to look at what came out."""
 
 import functools
+import hashlib
+import itertools
 import os
 import pathlib
+import re
 import subprocess
+import tempfile
 from dataclasses import dataclass
 
 import yaml
@@ -14,7 +18,22 @@ CHART = ROOT / "deploy/helm/keybroker"
 NAMESPACE = "keybroker"
 HELM = os.environ["HELM"]
 
-VALUES = sorted([*(HERE / "values").glob("*.yaml"), *(CHART / "examples").glob("*.yaml")])
+# What the examples have in place of digests, which everybody has to make.
+PLACEHOLDER = "REPLACE_WITH_THE_DIGEST_OF_A_TOKEN"
+
+
+def filled_in(text: str) -> str:
+    """An example with digests, each of a token of its own."""
+    numbers = itertools.count()
+    return re.sub(PLACEHOLDER, lambda _: hashlib.sha256(f"kbt_of-a-test-{next(numbers)}".encode()).hexdigest(), text)
+
+
+_copies = tempfile.TemporaryDirectory(prefix="keybroker-examples")
+EXAMPLES = pathlib.Path(_copies.name)
+for example in (CHART / "examples").glob("*.yaml"):
+    (EXAMPLES / example.name).write_text(filled_in(example.read_text()))
+
+VALUES = sorted([*(HERE / "values").glob("*.yaml"), *EXAMPLES.glob("*.yaml")], key=lambda path: path.stem)
 REFUSED = sorted((HERE / "refused").glob("*.yaml"))
 
 

@@ -5,11 +5,17 @@ import random
 import re
 import socket
 import subprocess
+import sys
 
-from chart import rendered
+from chart import ROOT, rendered
+
+sys.path.append(str(ROOT / "tests/observe"))
+import dockerfile  # noqa: E402
 
 KEYBROKER = os.environ["KEYBROKER"]
 MOUNTED = "/etc/keybroker"
+# What every process of the image has.
+IMAGE = dockerfile.environment()
 
 
 def keybroker(*arguments, env=None):
@@ -46,7 +52,10 @@ def value_of(variable, chart):
 
 
 def environment_of(values, certificate, folder):
-    """The variables of a broker's container and the files that it mounts, with the folder in place of /etc/keybroker."""
+    """
+    The variables of a broker's container, above those of its image, and the files that it mounts, with the folder in place
+    of /etc/keybroker.
+    """
     chart = rendered(values)
     spec = chart.broker()
     container = spec["containers"][0]
@@ -55,7 +64,7 @@ def environment_of(values, certificate, folder):
     def place(text):
         return text.replace(MOUNTED, str(folder))
 
-    environment = {}
+    environment = dict(IMAGE)
     for variable in container["env"]:
         environment[variable["name"]] = place(expanded(value_of(variable, chart), environment))
     wanted = " ".join([*environment.values()])

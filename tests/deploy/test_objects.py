@@ -127,9 +127,15 @@ def test_what_is_referred_to_is_there_or_was_said_to_exist(values):
         assert account is None or chart.named("ServiceAccount", account) or account in said
     for scaler in chart.of("HorizontalPodAutoscaler"):
         target = chart.named("Deployment", scaler["spec"]["scaleTargetRef"]["name"])
-        assert "replicas" not in target["spec"], "an upgrade would undo what the autoscaler did"
+        assert "replicas" not in target["spec"], "applied again, it would undo what the autoscaler did"
     for workload in chart.of("StatefulSet"):
         assert chart.named("Service", workload["spec"]["serviceName"])
+
+
+def test_numbers_are_written_in_digits(values):
+    for thing in rendered(values).objects:
+        floats = [text for text in strings(thing) if re.fullmatch(r"[\d.]+e[-+]\d+", text)]
+        assert not floats, thing["metadata"]["name"]
 
 
 def test_variables_are_known_before_they_are_used(values):
@@ -227,6 +233,25 @@ def test_certificates_are_for_the_names_that_clients_use(values):
                 assert {name, f"{name}.keybroker", f"{name}.keybroker.svc"} <= set(names)
         for monitor in chart.of("ServiceMonitor"):
             assert monitor["spec"]["endpoints"][0]["tlsConfig"]["serverName"] in names
+
+
+def test_brokers_are_scraped_under_the_job_that_alerts_look_for(values):
+    looked_for = set(re.findall(r'job="([^"]+)"', (CHART / "files/alerts.yaml").read_text()))
+    assert len(looked_for) == 1
+    for monitor in rendered(values).of("ServiceMonitor"):
+        for endpoint in monitor["spec"]["endpoints"]:
+            jobs = {each["replacement"] for each in endpoint["relabelings"] if each["targetLabel"] == "job" and each["action"] == "replace"}
+            assert jobs == looked_for
+
+
+def test_the_bundled_redis_refuses_before_it_is_ended(values):
+    for workload in rendered(values).of("StatefulSet"):
+        container = workload["spec"]["template"]["spec"]["containers"][0]
+        if container["name"] == "redis":
+            number, unit = re.fullmatch(r"(\d+)(Mi|Gi)", container["resources"]["limits"]["memory"]).groups()
+            limit = int(number) << {"Mi": 20, "Gi": 30}[unit]
+            most = int(container["args"][container["args"].index("--maxmemory") + 1])
+            assert limit / 2 < most < limit
 
 
 def test_alerts_and_dashboard_are_as_their_files(values):

@@ -1,6 +1,7 @@
 """Brokers and the bundled Redis, started as their pods would be: they come up, answer, and end."""
 
 import hashlib
+import json
 import os
 import re
 import ssl
@@ -10,10 +11,9 @@ import urllib.error
 import urllib.request
 from contextlib import contextmanager
 
-from chart import CHART, component, rendered
-from pods import KEYBROKER, a_port, environment_of, expanded, keybroker, value_of
+from chart import EXAMPLES, component, rendered
+from pods import IMAGE, KEYBROKER, a_port, environment_of, expanded, keybroker, value_of
 
-EXAMPLES = CHART / "examples"
 # Of any token; the brokers of the test are given its digest.
 TOKEN = "kbt_of-a-test"
 
@@ -29,13 +29,14 @@ def running(command, environment, log):
         process.wait()
 
 
-def probe(url, ca=None):
+def probe(url, ca=None, host=None):
     """As the kubelet does it, which looks at no certificate; the test does."""
     context = ssl.create_default_context(cafile=ca) if ca else None
     if context:
         context.check_hostname = False
     try:
-        with urllib.request.urlopen(url, timeout=5, context=context) as answer:
+        request = urllib.request.Request(url, headers={"host": host} if host else {})
+        with urllib.request.urlopen(request, timeout=5, context=context) as answer:
             return answer.status
     except urllib.error.HTTPError as refused:
         return refused.code
@@ -82,14 +83,36 @@ def test_the_trial_runs(tmp_path, certificate):
             assert time.monotonic() < deadline, (tmp_path / "redis.log").read_text()
             time.sleep(0.1)
         grpc, http = with_ports(environment)
+        lease_log = tmp_path / "leases.jsonl"
+        environment["KEYBROKER_LEASE_LOG"] = str(lease_log)
         with running([KEYBROKER, "serve"], environment, tmp_path / "log") as broker:
             for path in ("/healthz", "/readyz"):
                 comes_up(broker, tmp_path / "log", http, path)
             test = chart.of("Pod")[0]["spec"]["containers"][0]
             asking = {each["name"]: each["value"].replace("keybroker:50051", f"127.0.0.1:{grpc}") for each in test["env"]}
+            asking = IMAGE | asking
             told = keybroker(*test["args"], env=asking)
             assert told.returncode == 0, told.stderr
             assert "default" in told.stdout
+            lease = ("lease", "acquire", "--model", "gemini-2.5-flash")
+            # A container beside the broker copies the lease log and truncates it: it goes on at its beginning.
+            for _ in range(2):
+                assert keybroker(*lease, env=asking).returncode == 0
+                deadline = time.monotonic() + 60
+                while not (lease_log.exists() and lease_log.read_bytes().endswith(b"\n")):
+                    assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+                    time.sleep(0.1)
+                line, = lease_log.read_text().splitlines()
+                assert json.loads(line)["what"] == "leased" and len(line) < 400
+                os.truncate(lease_log, 0)
+            # Without identities no name is answered that could be pointed here, but addresses are.
+            for path in ("/metrics", "/v1/pools"):
+                assert probe(f"http://127.0.0.1:{http}{path}") == 200
+                assert probe(f"http://127.0.0.1:{http}{path}", host="keybroker.keybroker:8080") not in (200, None)
+            assert probe(f"http://127.0.0.1:{http}/v1/pools", host="keybroker:8080") not in (200, None)
+            for path in ("/metrics", "/readyz"):
+                assert probe(f"http://127.0.0.1:{http}{path}", host="keybroker:8080") == 200
+            assert probe(f"http://127.0.0.1:{http}/readyz", host="keybroker.keybroker:8080") == 200
             ends(broker, environment)
 
 
@@ -103,7 +126,7 @@ def test_an_embedded_broker_runs_with_tls_and_tokens(tmp_path, certificate):
     environment["KEYBROKER_DATA_DIR"] = str(tmp_path / "data")
     grpc, http = with_ports(environment)
     ca = certificate["ca"]
-    asking = {"KEYBROKER_BROKER": f"https://127.0.0.1:{grpc}", "KEYBROKER_TLS_CA": str(ca),
+    asking = {**IMAGE, "KEYBROKER_BROKER": f"https://127.0.0.1:{grpc}", "KEYBROKER_TLS_CA": str(ca),
               "KEYBROKER_TLS_SERVER_NAME": "keybroker"}
     for _ in range(2):
         with running([KEYBROKER, "serve"], environment, tmp_path / "log") as broker:

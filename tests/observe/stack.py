@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
+from dockerfile import environment
 from processes import Processes, fetch, free_port
 from repository import BIN, COMPOSE, FILES, PROMETHEUS_BIN
 
@@ -64,13 +65,14 @@ class Stack:
         self.processes.start("redis", "redis-server", "redis.conf", "--port", self.port("redis:6379"), "--bind", "127.0.0.1")
 
     def broker_env(self, name: str) -> dict[str, str]:
-        """The variables of a broker of the compose file."""
+        """The variables of a broker of the compose file, above those of its image."""
         own = {
             "KEYBROKER_GRPC_ADDR": self.addresses[f"{name}:50051"],
             "KEYBROKER_HTTP_ADDR": self.addresses[f"{name}:8080"],
             "KEYBROKER_LOG_FORMAT": "json",
         }
-        return {key: self.here(value) for key, value in self.services[name]["environment"].items()} | own
+        told = environment() | self.services[name]["environment"]
+        return {key: self.here(value) for key, value in told.items()} | own
 
     def start(self) -> None:
         self.start_redis()

@@ -6,33 +6,12 @@ import subprocess
 
 import tomllib
 
-from repository import ROOT, VERSION
+from dockerfile import FILE, STAGES, environment, of
+from processes import Processes, free_port
+from repository import BIN, ROOT, VERSION
 from stack import DEMO, model
 
-FILE = ROOT / "deploy/Dockerfile"
 CARGO = tomllib.loads((ROOT / "Cargo.toml").read_text())
-
-
-def stages() -> dict[str, list[str]]:
-    """The instructions of each stage, in their order, with the first line `FROM`."""
-    found: dict[str, list[str]] = {}
-    text = re.sub(r"^\s*#.*\n", "", FILE.read_text(), flags=re.MULTILINE).replace("\\\n", " ")
-    name = ""
-    for line in filter(None, (line.strip() for line in text.splitlines())):
-        if line.startswith("FROM "):
-            name = line.split(" AS ")[1]
-            found[name] = []
-        found.setdefault(name, []).append(line)
-    return found
-
-
-STAGES = stages()
-
-
-def of(name: str) -> list[str]:
-    """The instructions of an image, with those of the stages below it."""
-    below = STAGES[name][0].split()[1]
-    return (of(below) if below in STAGES else []) + STAGES[name]
 
 
 def test_hadolint_has_nothing_to_say():
@@ -49,6 +28,32 @@ def test_the_image_is_static_and_small_and_without_rights():
     assert any(line.startswith("HEALTHCHECK ") and line.endswith('CMD ["keybroker", "health"]') for line in image)
     copied = [line.split()[-2:] for line in image if line.startswith("COPY ")]
     assert [source for source, _ in copied] == ["/etc/ssl/certs/ca-certificates.crt", "/out/bin/keybroker", "/out/root/"]
+
+
+def test_its_variables_go_with_either_ledger():
+    told = environment()
+    assert told["PATH"] == "/usr/local/bin" and told["KEYBROKER_HTTP_ADDR"] == "0.0.0.0:8080"
+    for ledger in ({"KEYBROKER_REDIS_URL": "redis://127.0.0.1:1"}, {}):
+        given = told | {"GEMINI_API_KEY": "fake-key-of-an-image", "KEYBROKER_INSECURE": "true"} | ledger
+        done = subprocess.run([BIN / "keybroker", "doctor", "--offline", "--json"], capture_output=True, text=True, env=given)
+        assert done.returncode != 2, done.stdout + done.stderr
+
+
+def test_an_embedded_ledger_lies_in_the_folder_that_is_the_brokers(tmp_path):
+    told = environment()
+    folder = told["XDG_STATE_HOME"]
+    assert any(line.startswith("RUN ") and f"/out/root{folder} " in line for line in STAGES["build"])
+    assert "COPY --from=build --chown=65532:65532 /out/root/ /" in STAGES["keybroker"]
+    addresses = {name: f"127.0.0.1:{free_port()}" for name in ("KEYBROKER_GRPC_ADDR", "KEYBROKER_HTTP_ADDR")}
+    given = told | addresses | {"GEMINI_API_KEY": "fake-key-of-an-image", "XDG_STATE_HOME": str(tmp_path / "state")}
+    processes = Processes(tmp_path)
+    try:
+        processes.start("broker", BIN / "keybroker", "serve", env=given)
+        processes.wait_for("broker", f"http://{addresses['KEYBROKER_HTTP_ADDR']}/readyz")
+        assert processes.end("broker") == 0
+    finally:
+        processes.end_all()
+    assert list((tmp_path / "state/keybroker").glob("*.redb"))
 
 
 def test_versions_are_those_of_the_repository():

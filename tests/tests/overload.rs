@@ -23,7 +23,7 @@ use keybroker_tests::{
     overload::{Load, Stage},
 };
 use prost::Message;
-use tokio::task::JoinSet;
+use tokio::{sync::Semaphore, task::JoinSet};
 use tonic::{Code, Request};
 
 on_both_ledgers!(
@@ -31,6 +31,9 @@ on_both_ledgers!(
     a_broker_with_a_thousand_waiters_and_clients_that_never_hang_up_drains_within_its_grace,
     a_call_that_waits_is_refused_before_its_deadline_and_not_cancelled_at_it,
 );
+
+/// Each of these wants the machine for itself, so no more of them run at once than it has processors.
+static PLACES: Semaphore = Semaphore::const_new(2);
 
 const ONE_IN_FLIGHT: &str = r#"
 [[projects]]
@@ -50,6 +53,7 @@ const MOST_MEMORY: u64 = 600 * 1024 * 1024;
 async fn under_overload_calls_are_shed_with_their_reason_memory_is_bounded_and_nothing_is_lost(
     backing: Backing,
 ) {
+    let _place = PLACES.acquire().await.unwrap();
     let mut stage = Stage::start(backing, 1000, program()).await;
     let at_rest = stage.resident().unwrap();
     // More at a time than the ledger takes in a tenth of a second, by requests that cost it much.
@@ -92,6 +96,7 @@ async fn a_broker_with_a_thousand_waiters_and_clients_that_never_hang_up_drains_
     backing: Backing,
 ) {
     const GRACE: Duration = Duration::from_secs(8);
+    let _place = PLACES.acquire().await.unwrap();
     let options = BrokerOptions::default().arg("--drain-grace", GRACE.as_secs().to_string());
     let mut rig = Rig::start_with(backing, ONE_IN_FLIGHT, options).await;
     let lease = rig.api.lease().await;
@@ -139,6 +144,7 @@ async fn a_broker_with_a_thousand_waiters_and_clients_that_never_hang_up_drains_
 }
 
 async fn a_call_that_waits_is_refused_before_its_deadline_and_not_cancelled_at_it(backing: Backing) {
+    let _place = PLACES.acquire().await.unwrap();
     let rig = Rig::start(backing, ONE_IN_FLIGHT).await;
     rig.api.lease().await;
     let mut client =
@@ -192,6 +198,7 @@ async fn ten_thousand_connections_are_served_at_once() {
     const LARGEST: u64 = 64 * 1024;
     /// The code of RESOURCE_EXHAUSTED.
     const TOO_MANY: &str = "\"8\"";
+    let _place = PLACES.acquire().await.unwrap();
     let enough = raise_open_files(CONNECTIONS as u64 + 500);
     assert!(enough, "the hard limit of open files is too low for this test: ulimit -Hn 20000 is enough");
     let mut stage = Stage::start(Backing::Embedded, 10, program()).await;

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
-from chart import CHART, NAMESPACE, VALUES, helm, rendered, template  # noqa: E402
+from chart import CHART, NAMESPACE, ROOT, VALUES, helm, rendered, template  # noqa: E402
 from pods import a_port  # noqa: E402
 
 CRDS = pathlib.Path(os.environ["CRDS"])
@@ -126,18 +126,125 @@ def test_pods_are_admitted_where_they_are_restricted(cluster, values):
         assert not [path for path in mounts if "serviceaccount" in path], "it has a token"
 
 
-def test_helm_installs_upgrades_and_removes_it(cluster):
-    """What deploy/README.md says for a trial, without waiting for pods that no node runs."""
-    where = ("--kubeconfig", cluster.folder / "kubeconfig", "--namespace", "trial")
-    values = next(path for path in VALUES if path.stem == "trial")
-    given = ("keybroker", CHART, "--values", values, *where)
-    password = "--set=redis.bundled.password=another-of-a-trial"
-    commands = (["install", *given, "--create-namespace"], ["upgrade", *given, password], ["uninstall", "keybroker", *where])
-    for command in commands:
-        done = helm(*command)
+def example(name):
+    return next(path for path in VALUES if path.stem == name)
+
+
+class Release:
+    """What deploy/README.md does with one, in a namespace of its own, without waiting for pods that no node runs."""
+
+    def __init__(self, cluster, namespace):
+        self.cluster, self.namespace = cluster, namespace
+
+    def helm(self, *command):
+        return helm(*command, "--kubeconfig", self.cluster.folder / "kubeconfig", "--namespace", self.namespace)
+
+    def install(self, values, *more):
+        done = self.helm("install", "keybroker", CHART, "--create-namespace", "--values", values, *more)
         assert done.returncode == 0, done.stderr
-        found = cluster.kubectl("get", "deployment", "keybroker", "--namespace", "trial", "-o", "json")
-        assert (found.returncode == 0) == (command[0] != "uninstall"), found.stderr
+
+    def upgrade(self, values, *more):
+        return self.helm("upgrade", "keybroker", CHART, "--values", values, *more)
+
+    def kubectl(self, *command):
+        return self.cluster.kubectl(*command, "--namespace", self.namespace)
+
+    def of(self, kind, path):
+        found = self.kubectl("get", kind, "keybroker", "-o", f"jsonpath={{{path}}}")
+        return found.stdout if found.returncode == 0 else None
+
+
+IMAGE = ".spec.template.spec.containers[0].image"
+
+
+def test_helm_installs_upgrades_and_removes_a_trial(cluster):
+    release = Release(cluster, "trial")
+    release.install(example("trial"))
+    assert release.of("deployment", ".spec.replicas") == "2"
+    done = release.upgrade(example("trial"), "--set=redis.bundled.password=another-of-a-trial")
+    assert done.returncode == 0, done.stderr
+    done = release.helm("uninstall", "keybroker")
+    assert done.returncode == 0, done.stderr
+    assert release.of("deployment", ".spec.replicas") is None
+
+
+def test_helm_upgrades_production_and_rolls_it_back(cluster):
+    release = Release(cluster, "production")
+    release.install(example("production"))
+    assert release.of("deployment", ".spec.replicas") == "3", "an install begins with the fewest"
+    # As the autoscaler does it.
+    assert release.kubectl("scale", "deployment/keybroker", "--replicas=7").returncode == 0
+    done = release.upgrade(example("production"), "--set=image.tag=0.2.0")
+    assert done.returncode == 0, done.stderr
+    assert release.of("deployment", IMAGE) == "keybroker:0.2.0"
+    assert release.of("deployment", ".spec.replicas") == "7", "an upgrade would undo what the autoscaler did"
+    # Back by an upgrade, which keeps the number; a rollback sets that of its release, and says so.
+    done = release.upgrade(example("production"), "--set=image.tag=0.1.0")
+    assert done.returncode == 0, done.stderr
+    assert (release.of("deployment", IMAGE), release.of("deployment", ".spec.replicas")) == ("keybroker:0.1.0", "7")
+    done = release.helm("rollback", "keybroker", "1")
+    assert done.returncode != 0 and ".spec.replicas" in done.stderr
+    done = release.helm("rollback", "keybroker", "1", "--force-conflicts")
+    assert done.returncode == 0, done.stderr
+    assert release.of("deployment", ".spec.replicas") == "3"
+
+
+def test_a_running_fleet_keeps_its_number_when_autoscaling_is_turned_on(cluster):
+    release = Release(cluster, "fleet")
+    release.install(example("production"), "--set=autoscaling.enabled=false", "--set=replicas=8")
+    for _ in range(2):
+        done = release.upgrade(example("production"))
+        assert done.returncode == 0, done.stderr
+        assert release.of("deployment", ".spec.replicas") == "8"
+    done = release.helm("rollback", "keybroker", "1")
+    assert done.returncode == 0, done.stderr
+    assert release.of("horizontalpodautoscaler", ".spec.minReplicas") is None
+
+
+def test_a_single_broker_is_upgraded_after_a_copy_of_its_ledger(cluster):
+    release = Release(cluster, "embedded")
+    release.install(example("embedded"))
+    for count in ("0", "1"):
+        assert release.kubectl("scale", "statefulset/keybroker", f"--replicas={count}").returncode == 0
+    done = release.upgrade(example("embedded"), "--set=image.tag=0.2.0")
+    assert done.returncode == 0, done.stderr
+    assert release.of("statefulset", IMAGE) == "keybroker:0.2.0"
+
+
+def test_a_larger_volume_needs_another_statefulset(cluster):
+    """What the README of the chart says of `embedded.size`."""
+    release = Release(cluster, "larger")
+    release.install(example("embedded"))
+    done = release.upgrade(example("embedded"), "--set=embedded.size=5Gi")
+    assert done.returncode != 0 and "spec: Forbidden: updates to statefulset spec" in done.stderr, done.stderr
+    done = release.kubectl("delete", "statefulset", "keybroker", "--cascade=orphan", "--wait=false")
+    assert done.returncode == 0, done.stderr
+    # A controller would do it, once pods and claims are nobody's.
+    assert release.kubectl("patch", "statefulset", "keybroker", "--patch", '{"metadata": {"finalizers": null}}').returncode == 0
+    done = release.upgrade(example("embedded"), "--set=embedded.size=5Gi")
+    assert done.returncode == 0, done.stderr
+    assert release.of("statefulset", ".spec.volumeClaimTemplates[0].spec.resources.requests.storage") == "5Gi"
+
+
+def test_secrets_and_plain_manifests_are_made_by_hand(cluster, certificate, tmp_path):
+    """By the commands of deploy/README.md."""
+    for name, text in {"tls.crt": certificate["cert"], "tls.key": certificate["key"], "a1.key": "fake-key-one\n"}.items():
+        (tmp_path / name).write_text(text)
+    secrets = (["tls", "keybroker-tls", f"--cert={tmp_path}/tls.crt", f"--key={tmp_path}/tls.key"],
+               ["generic", "gemini-keys", f"--from-file=a1={tmp_path}/a1.key"])
+    for manifest in sorted((ROOT / "deploy/manifests").glob("*.yaml")):
+        release = Release(cluster, f"plain-{manifest.stem}")
+        done = cluster.kubectl("create", "namespace", release.namespace)
+        assert done.returncode == 0, done.stderr
+        for secret in secrets:
+            done = release.kubectl("create", "secret", *secret)
+            assert done.returncode == 0, done.stderr
+        # As it is, and once more.
+        for _ in range(2):
+            done = release.kubectl("apply", "--filename", manifest)
+            assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr
+    keys = cluster.kubectl("get", "--raw", "/openid/v1/jwks")
+    assert json.loads(keys.stdout)["keys"], keys.stderr
 
 
 def test_the_server_would_say_so(cluster):

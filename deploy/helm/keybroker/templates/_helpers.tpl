@@ -114,11 +114,62 @@ jwks_file = "/etc/keybroker/config/jwks.json"
 
 {{/* How many brokers there are at least, where no autoscaler says so. */}}
 {{- define "keybroker.replicas" -}}
-{{- if .Values.embedded.enabled }}1{{ else }}{{ .Values.replicas | default 2 }}{{ end }}
+{{- if .Values.embedded.enabled }}1{{ else }}{{ .Values.replicas | default 2 | int }}{{ end }}
+{{- end }}
+
+{{/*
+How many brokers an autoscaler finds: those that run, whoever said how many, or else the fewest. A Deployment that says nothing
+would fall to one broker when autoscaling is turned on. Nothing is said where there is no cluster to ask.
+*/}}
+{{- define "keybroker.replicasToScale" -}}
+{{- if .Capabilities.APIVersions.Has "apps/v1/Deployment" }}
+{{- $running := lookup "apps/v1" "Deployment" .Release.Namespace (include "keybroker.fullname" .) }}
+{{- dig "spec" "replicas" .Values.autoscaling.minReplicas $running | int }}
+{{- end }}
+{{- end }}
+
+{{/* The port of an address such as host:6379, if it names one: list of the address and the usual port. */}}
+{{- define "keybroker.port" -}}
+{{- index . 0 | regexFind `:[0-9]+$` | trimPrefix ":" | default (index . 1) }}
+{{- end }}
+
+{{/* Ports of Redis and its Sentinels, as a list in JSON. */}}
+{{- define "keybroker.redisPorts" -}}
+{{- $ports := list }}
+{{- range .Values.networkPolicy.redisPorts }}{{ $ports = append $ports (int .) }}{{ end }}
+{{- $url := .Values.redis.url }}
+{{- $sentinels := regexMatch `^rediss?-sentinel:` $url }}
+{{- if and (not $ports) $url }}
+{{- range regexReplaceAll `^[^:]+://|[/?#].*$` $url "" | splitList "," }}
+{{- $ports = append $ports (include "keybroker.port" (list (trim .) (ternary 26379 6379 $sentinels)) | int) }}
+{{- end }}
+{{- end }}
+{{- if and (not .Values.networkPolicy.redisPorts) (or $sentinels (not $url)) }}
+{{- $ports = append $ports 6379 }}
+{{- if not $url }}{{ $ports = append $ports 26379 }}{{ end }}
+{{- end }}
+{{- $ports | uniq | toJson }}
+{{- end }}
+
+{{/* Port of the collector. */}}
+{{- define "keybroker.otlpPort" -}}
+{{- $endpoint := .Values.otlp.endpoint }}
+{{- $usual := ternary 443 80 (hasPrefix "https:" $endpoint) }}
+{{- $named := include "keybroker.port" (list (regexReplaceAll `^[^:]+://|[/?#].*$` $endpoint "") $usual) }}
+{{- .Values.networkPolicy.otlpPort | default $named | int }}
+{{- end }}
+
+{{/* A quantity such as 512Mi in bytes; nothing of one that is not understood. */}}
+{{- define "keybroker.bytes" -}}
+{{- $text := ternary . (printf "%d" (int64 .)) (kindIs "string" .) }}
+{{- $number := regexFind `^[0-9]+(\.[0-9]+)?` $text }}
+{{- $units := dict "" 1 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 }}
+{{- $unit := trimPrefix $number $text }}
+{{- if and $number (hasKey $units $unit) }}{{ mulf (float64 $number) (get $units $unit) | int64 }}{{ end }}
 {{- end }}
 
 {{- define "keybroker.terminationGrace" -}}
-{{- if .Values.terminationGracePeriodSeconds }}{{ .Values.terminationGracePeriodSeconds }}
+{{- if .Values.terminationGracePeriodSeconds }}{{ .Values.terminationGracePeriodSeconds | int }}
 {{- else }}{{ add .Values.preStopSleep .Values.broker.drainGrace 10 }}{{ end }}
 {{- end }}
 
@@ -132,5 +183,5 @@ capabilities:
 
 {{/* The address of the brokers for clients of the cluster. */}}
 {{- define "keybroker.address" -}}
-{{ ternary "https" "http" .Values.tls.enabled }}://{{ include "keybroker.fullname" . }}:{{ .Values.broker.grpcPort }}
+{{ ternary "https" "http" .Values.tls.enabled }}://{{ include "keybroker.fullname" . }}:{{ .Values.broker.grpcPort | int }}
 {{- end }}

@@ -73,9 +73,9 @@ spec:
         {{- include "keybroker.containerSecurity" . | nindent 8 }}
       ports:
         - name: grpc
-          containerPort: {{ $v.broker.grpcPort }}
+          containerPort: {{ $v.broker.grpcPort | int }}
         - name: http
-          containerPort: {{ $v.broker.httpPort }}
+          containerPort: {{ $v.broker.httpPort | int }}
       env:
         {{- include "keybroker.env" . | trim | nindent 8 }}
         {{- with $v.extraEnv }}
@@ -101,7 +101,7 @@ spec:
       lifecycle:
         preStop:
           sleep:
-            seconds: {{ $v.preStopSleep }}
+            seconds: {{ $v.preStopSleep | int }}
       {{- end }}
       {{- with $v.resources }}
       resources:
@@ -132,9 +132,9 @@ spec:
   value: /etc/keybroker/config/keybroker.toml
 {{- end }}
 - name: KEYBROKER_GRPC_ADDR
-  value: {{ printf "%s:%v" $v.broker.bindAddress $v.broker.grpcPort | quote }}
+  value: {{ printf "%s:%d" $v.broker.bindAddress (int $v.broker.grpcPort) | quote }}
 - name: KEYBROKER_HTTP_ADDR
-  value: {{ printf "%s:%v" $v.broker.bindAddress $v.broker.httpPort | quote }}
+  value: {{ printf "%s:%d" $v.broker.bindAddress (int $v.broker.httpPort) | quote }}
 {{- if $v.insecure }}
 - name: KEYBROKER_INSECURE
   value: "true"
@@ -192,7 +192,7 @@ spec:
 {{- end }}
 {{- with $v.broker.consumerRateLimit }}
 - name: KEYBROKER_CONSUMER_RATE_LIMIT
-  value: {{ . | toString | quote }}
+  value: {{ kindIs "string" . | ternary . (int . | toString) | quote }}
 {{- end }}
 - name: KEYBROKER_DRAIN_GRACE
   value: {{ $v.broker.drainGrace | int | toString | quote }}

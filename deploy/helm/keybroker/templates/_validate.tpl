@@ -66,7 +66,7 @@ What a schema cannot say, or cannot say in words: every fault with the value tha
 {{- if ne (empty $v.jwt.issuer) (empty $v.jwt.jwks) }}
 {{- $faults = append $faults "jwt.issuer and jwt.jwks go together: give both or none" }}
 {{- end }}
-{{- if regexMatch `AIza[0-9A-Za-z_-]{30}` $v.config }}
+{{- if regexMatch `AIza[0-9A-Za-z_-]{30}|AQ\.[0-9A-Za-z_-]{40}` $v.config }}
 {{- $faults = append $faults "config holds the text of a key, and a ConfigMap can be read by many: put it into keys.existingSecret, and write secret = \"file:/etc/keybroker/keys/ENTRY\"" }}
 {{- end }}
 {{- if and $v.keys.existingSecret $v.keys.values }}{{ $faults = append $faults "keys.existingSecret and keys.values: leave one of them" }}{{ end }}
@@ -91,7 +91,26 @@ What a schema cannot say, or cannot say in words: every fault with the value tha
 {{- else if and $v.tls.enabled $identities }}
 {{- $faults = append $faults "insecure=true is said though there are tls and identities: take insecure out" }}
 {{- end }}
+{{- $withNames := list }}
+{{- $withSubjects := list }}
+{{- range $number, $identity := $v.identities }}
+{{- $who := printf "identities[%d] (%s)" $number .name }}
+{{- range .token_sha256 }}
+{{- if not (regexMatch `^[0-9a-fA-F]{64}$` .) }}{{ $faults = append $faults (printf "%s has %s in token_sha256: write the digest that keybroker generate-token prints there, 64 hexadecimal digits, and give the token to whom it is for" $who .) }}{{ end }}
+{{- end }}
+{{- if .certificate_names }}{{ $withNames = append $withNames $who }}{{ end }}
+{{- if .token_subjects }}{{ $withSubjects = append $withSubjects $who }}{{ end }}
+{{- end }}
+{{- if regexMatch `(?m)^[ \t]*certificate_names[ \t]*=` $v.config }}{{ $withNames = append $withNames "config" }}{{ end }}
+{{- if regexMatch `(?m)^[ \t]*token_subjects[ \t]*=` $v.config }}{{ $withSubjects = append $withSubjects "config" }}{{ end }}
+{{- if and $withNames (not $v.tls.clientCaKey) (not $unseen) }}
+{{- $faults = append $faults (printf "certificate_names in %s, but no certificates of clients are asked for: set tls.clientCaKey, the entry of the Secret with the authority that signs them" (join ", " $withNames)) }}
+{{- end }}
+{{- if and $withSubjects (not $v.jwt.issuer) (not $unseen) (not (regexMatch `(?m)^[ \t]*\[[ \t]*jwt[ \t]*\]` $v.config)) }}
+{{- $faults = append $faults (printf "token_subjects in %s, but no signed tokens are taken: set jwt.issuer and jwt.jwks" (join ", " $withSubjects)) }}
+{{- end }}
 {{- if ne $v.service.type "ClusterIP" }}
+{{- if and $v.networkPolicy.enabled (not $v.networkPolicy.clients) }}{{ $faults = append $faults (printf "service.type=%s with networkPolicy.enabled lets in nobody from outside: set networkPolicy.clients, such as [{ipBlock: {cidr: 10.0.0.0/8}}]" $v.service.type) }}{{ end }}
 {{- if or $v.insecure (not $v.tls.enabled) (not (or $identities $unseen)) }}{{ $faults = append $faults (printf "service.type=%s without tls and identities would give the keys to the public: set both, and take insecure out, or leave service.type=ClusterIP" $v.service.type) }}{{ end }}
 {{- end }}
 {{- if and $v.service.loadBalancerSourceRanges (ne $v.service.type "LoadBalancer") }}{{ $faults = append $faults "service.loadBalancerSourceRanges are of no use without service.type=LoadBalancer" }}{{ end }}
@@ -113,11 +132,38 @@ What a schema cannot say, or cannot say in words: every fault with the value tha
 {{- if and $v.monitoring.serviceMonitor.enabled $identities (not $v.monitoring.serviceMonitor.tokenSecret.name) }}
 {{- $faults = append $faults "monitoring.serviceMonitor without a token: /metrics needs an identity with the role viewer; set monitoring.serviceMonitor.tokenSecret.name" }}
 {{- end }}
-{{- $own := list "POD_NAME" "REDIS_PASSWORD" }}
-{{- range $v.extraEnv }}
-{{- if or (has .name $own) (has .name (list "KEYBROKER_CONFIG" "KEYBROKER_GRPC_ADDR" "KEYBROKER_HTTP_ADDR" "KEYBROKER_INSECURE" "KEYBROKER_REDIS_URL" "KEYBROKER_DATA_DIR" "KEYBROKER_DRAIN_GRACE" "KEYBROKER_MASTER_KEY")) }}
-{{- $faults = append $faults (printf "extraEnv has %s, which the chart sets: use its value" .name) }}
+
+{{- /* What is added to objects, and their names */}}
+{{- $fullname := include "keybroker.fullname" . }}
+{{- if not (regexMatch `^[a-z]([-a-z0-9]*[a-z0-9])?$` $fullname) }}
+{{- $faults = append $faults (printf "%s cannot be the name of a Service, which begins with a letter and has small letters, digits and dashes: set fullnameOverride" $fullname) }}
 {{- end }}
+{{- /* The chart sets these, or leaves them away because of what its values say. */}}
+{{- $variables := list "KEYBROKER_CONFIG" "KEYBROKER_DATA_DIR" "KEYBROKER_INSECURE" "KEYBROKER_MASTER_KEY" "KEYBROKER_REDIS_URL" }}
+{{- range include "keybroker.env" . | fromYamlArray }}{{ $variables = append $variables .name }}{{ end }}
+{{- range $v.extraEnv }}
+{{- if has .name $variables }}{{ $faults = append $faults (printf "extraEnv has %s, which the chart sets: use its value" .name) }}{{ end }}
+{{- end }}
+{{- $labels := include "keybroker.labels" (list . "broker") | fromYaml }}
+{{- range $label, $_ := $v.podLabels }}
+{{- if hasKey $labels $label }}{{ $faults = append $faults (printf "podLabels has %s, by which Services find the pods, or which is the chart's own: take it out" $label) }}{{ end }}
+{{- end }}
+{{- range $annotation, $_ := $v.podAnnotations }}
+{{- if has $annotation (list "keybroker/access" "checksum/redis-password") }}{{ $faults = append $faults (printf "podAnnotations has %s, which is the chart's own: take it out" $annotation) }}{{ end }}
+{{- end }}
+{{- $volumes := list }}
+{{- if $v.embedded.enabled }}{{ $volumes = append $volumes "data" }}{{ end }}
+{{- range include "keybroker.volumes" . | fromYamlArray }}{{ $volumes = append $volumes .name }}{{ end }}
+{{- range $v.extraVolumes }}
+{{- if has .name $volumes }}{{ $faults = append $faults (printf "extraVolumes has %s, which is a volume of the chart: give it another name" .name) }}{{ end }}
+{{- end }}
+{{- $paths := list }}
+{{- range include "keybroker.volumeMounts" . | fromYamlArray }}{{ $paths = append $paths .mountPath }}{{ end }}
+{{- range $v.extraVolumeMounts }}
+{{- if has (trimSuffix "/" .mountPath) $paths }}{{ $faults = append $faults (printf "extraVolumeMounts has %s, where the chart mounts something: mount it elsewhere" .mountPath) }}{{ end }}
+{{- end }}
+{{- range $v.extraContainers }}
+{{- if eq .name "keybroker" }}{{ $faults = append $faults "extraContainers has keybroker, which is the broker: give it another name" }}{{ end }}
 {{- end }}
 
 {{- if $faults }}
