@@ -7,7 +7,7 @@ BIN := target/release
 QUICK := --profile quick
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-answers test-apiserver test-day test-deploy test-exactness test-observe test-openapi test-page test-sdks docs docs-links docs-update lint bench overload fuzz clean sim chaos upgrade
+.PHONY: help setup build demo dist test test-answers test-apiserver test-day test-deploy test-exactness test-observe test-openapi test-page test-sdks docs docs-links docs-update lint bench overload fuzz clean sim chaos upgrade
 
 help: ## List the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -21,6 +21,9 @@ build: ## Build all binaries
 demo: ## Watch a fleet share keys; REDIS=1 for two brokers on a private redis-server; ARGS="--help" for more
 	@$(CARGO) build $(PROFILE) --quiet -p keybroker --bins
 	@$(BIN)/keybroker demo $(if $(REDIS),--redis) $(ARGS)
+
+dist: ## Build all that is released into dist/, and check it: ARGS="--image" for images as well; ARGS="--help" for more
+	@scripts/dist $(ARGS)
 
 # Most tests wait for time to pass, so more of them run at once than there are processors.
 test: setup ## Run everything; installs what it needs

@@ -1,5 +1,5 @@
-//! What pages say is so: commands, errors, and of `docs/migrate.md` the programs of the SDKs' examples, shown as they are,
-//! and what `keybroker` prints. The programs in Rust run here, the others in the tests of their SDKs.
+//! What pages say is so: commands, errors, versions, and of `docs/migrate.md` the programs of the SDKs' examples,
+//! shown as they are, and what `keybroker` prints. The programs in Rust run here, the others in the tests of their SDKs.
 
 #![allow(clippy::unwrap_used, reason = "the lint exempts test functions but not their helpers")]
 
@@ -9,6 +9,8 @@ mod commands;
 mod errors;
 #[path = "docs/runbooks.rs"]
 mod runbooks;
+#[path = "docs/versions.rs"]
+mod versions;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -4,10 +4,14 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use keybroker_proto::v1::{
-    AcquireRequest, LeaseReport, ReportRequest, Success, Usage, key_broker_client::KeyBrokerClient,
+    AcquireRequest, Lease, LeaseReport, ReportRequest, Success, Usage, key_broker_client::KeyBrokerClient,
     lease_report::Outcome,
 };
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    Code,
+    transport::{Channel, Endpoint},
+};
+use tonic_types::StatusExt;
 
 use super::{Error, case::Shape, target::MODEL};
 
@@ -74,8 +78,7 @@ async fn call(mut client: KeyBrokerClient<Channel>, shape: Shape, until: Instant
     while now < until {
         let request =
             AcquireRequest { model: MODEL.to_owned(), input_tokens: TOKENS.0, ..AcquireRequest::default() };
-        let answer = client.acquire(request).await?.into_inner();
-        let lease = answer.lease.ok_or("an answer without a lease")?;
+        let lease = acquire(&mut client, request).await?;
         if shape == Shape::AcquireReport {
             report(&mut client, lease.lease_id).await?;
         }
@@ -84,6 +87,22 @@ async fn call(mut client: KeyBrokerClient<Channel>, shape: Shape, until: Instant
         now = done;
     }
     Ok(times)
+}
+
+/// A lease. Who is told to come again does, and it is part of the time that the lease takes.
+async fn acquire(client: &mut KeyBrokerClient<Channel>, request: AcquireRequest) -> Result<Lease, Error> {
+    loop {
+        let status = match client.acquire(request.clone()).await {
+            Ok(answer) => return answer.into_inner().lease.ok_or_else(|| "an answer without a lease".into()),
+            Err(status) => status,
+        };
+        let details = status.get_error_details();
+        let delay = details.retry_info().and_then(|info| info.retry_delay);
+        match delay.filter(|_| status.code() == Code::ResourceExhausted) {
+            Some(delay) => tokio::time::sleep(delay).await,
+            None => return Err(status.into()),
+        }
+    }
 }
 
 async fn report(client: &mut KeyBrokerClient<Channel>, lease_id: String) -> Result<(), Error> {
