@@ -27,8 +27,6 @@ const STANDING_WAIT: Duration = Duration::from_millis(5);
 const STANDING_CALLS: u32 = 2;
 /// A queue stands when so long ago was the last time that a call took all there was.
 const STANDS_AFTER: Duration = Duration::from_millis(100);
-/// And so many calls were made since: what queued during one long call is served by the next ones.
-const STANDS_AFTER_CALLS: u64 = 3;
 
 /// What is known of the queue in front of a pool's ledger. Times are microseconds since `began`.
 #[derive(Debug)]
@@ -41,7 +39,6 @@ pub(super) struct Backlog {
     each: AtomicU64,
     caught_up: AtomicU64,
     called: AtomicU64,
-    calls_since: AtomicU64,
 }
 
 impl Backlog {
@@ -53,7 +50,6 @@ impl Backlog {
             each: AtomicU64::new(EACH_AT_FIRST),
             caught_up: AtomicU64::new(0),
             called: AtomicU64::new(0),
-            calls_since: AtomicU64::new(0),
         }
     }
 
@@ -86,20 +82,17 @@ impl Backlog {
 
     /// Whether more comes in than is answered, and not for a moment only.
     pub(super) fn stands(&self, now: Instant) -> bool {
-        self.calls_since.load(Relaxed) >= STANDS_AFTER_CALLS
-            && self.micros(now).saturating_sub(self.caught_up.load(Relaxed)) > micros(STANDS_AFTER)
+        self.micros(now).saturating_sub(self.caught_up.load(Relaxed)) > micros(STANDS_AFTER)
     }
 
     /// All that queued goes in one call.
     pub(super) fn caught_up(&self, now: Instant) {
         self.caught_up.store(self.micros(now), Relaxed);
-        self.calls_since.store(0, Relaxed);
     }
 
     /// A call begins.
     pub(super) fn called(&self, now: Instant) {
         self.called.store(self.micros(now), Relaxed);
-        self.calls_since.fetch_add(1, Relaxed);
     }
 
     /// A call of so many operations that began then has ended.
