@@ -320,8 +320,9 @@ func TestAStreamIsReportedHoweverItEnds(t *testing.T) {
 		"left at the finish reason": {
 			sse(more, someEvent, lastEvent),
 			func(t *testing.T, response *http.Response, _ context.CancelFunc) {
+				// Whoever leaves has read the event to its end; more is on its way.
 				text := ""
-				for buffer := make([]byte, 16); !strings.Contains(text, "STOP"); {
+				for buffer := make([]byte, 16); !strings.HasSuffix(text, lastEvent+"\r\n\r\n"); {
 					count, err := response.Body.Read(buffer)
 					if text += string(buffer[:count]); err != nil {
 						t.Fatal(err)
