@@ -25,12 +25,13 @@ demo: ## Watch a fleet share keys; REDIS=1 for two brokers on a private redis-se
 dist: ## Build all that is released into dist/, and check it: ARGS="--image" for images as well; ARGS="--help" for more
 	@scripts/dist $(ARGS)
 
-# Most tests wait for time to pass, so more of them run at once than there are processors.
+# Most tests wait for time to pass, so more of them run at once than there are processors. While lints compile, Cargo lets
+# no test begin: those that ask it to begin come before them.
 test: setup ## Run everything; installs what it needs
 	$(CARGO) fmt --all --check
 	$(CARGO) build $(QUICK) --workspace --all-targets
 	RUST_TEST_THREADS=6 $(CARGO) test $(QUICK) --workspace
-	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target test-exactness test-day lint test-sdks test-page test-openapi test-observe test-deploy docs
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target test-exactness test-day test-sdks lint test-page test-openapi test-observe test-deploy docs
 
 test-exactness: setup ## Ask for more than the quota for three minutes, on each ledger, and count what was sent
 	@$(CARGO) build $(QUICK) --quiet --workspace --all-targets

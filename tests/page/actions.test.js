@@ -45,6 +45,8 @@ describe("an action", () => {
 
   const stateOf = async (key) => (await broker.get(`v1/pools/default/keys/${key}`)).state;
   const line = (page, key) => page.locator(".key").filter({ hasText: key });
+  // All of the text: the buttons of a key read "DisableDrain" together, in which a part of a text is found.
+  const shown = (page, key, status) => line(page, key).getByText(status, { exact: true }).waitFor();
 
   it("is asked about first, done, recorded with its reason, and shown", async () => {
     const window = await signedIn("operator");
@@ -59,7 +61,7 @@ describe("an action", () => {
     assert.match(await dialog.textContent(), /Disable key team-a-1\?\s*It is leased no more until it is enabled/);
     await dialog.getByLabel(/Reason/).fill("rotated on <b>Monday</b>");
     await dialog.getByRole("button", { name: "Disable key" }).click();
-    await line(page, "team-a-1").getByText("Disabled").waitFor();
+    await shown(page, "team-a-1", "Disabled");
     assert.equal(await stateOf("team-a-1"), "KEY_STATE_DISABLED");
     assert.match(await line(page, "team-a-1").textContent(), /rotated on <b>Monday<\/b>/);
     assert.match(await page.locator("#toasts").textContent(), /Key team-a-1 is disabled\./);
@@ -72,7 +74,7 @@ describe("an action", () => {
 
     await page.getByRole("button", { name: "Enable key team-a-1" }).click();
     await dialog.getByRole("button", { name: "Enable key" }).click();
-    await line(page, "team-a-1").getByText("Can serve").waitFor();
+    await shown(page, "team-a-1", "Can serve");
     assert.equal(await stateOf("team-a-1"), "KEY_STATE_ACTIVE");
     await window.close();
   });
@@ -83,13 +85,13 @@ describe("an action", () => {
     const lease = await broker.lease();
     await page.getByRole("button", { name: `Drain key ${lease.keyId}` }).click();
     await page.getByRole("dialog").getByRole("button", { name: "Drain key" }).click();
-    await line(page, lease.keyId).getByText("Draining").waitFor();
+    await shown(page, lease.keyId, "Draining");
     await broker.report(lease, { notSent: {} });
-    await line(page, lease.keyId).getByText("Drained", { exact: true }).waitFor();
+    await shown(page, lease.keyId, "Drained");
     assert.equal(await stateOf(lease.keyId), "KEY_STATE_DRAINED");
     await page.getByRole("button", { name: `Enable key ${lease.keyId}` }).click();
     await page.getByRole("dialog").getByRole("button", { name: "Enable key" }).click();
-    await line(page, lease.keyId).getByText("Can serve").waitFor();
+    await shown(page, lease.keyId, "Can serve");
     await window.close();
   });
 
@@ -137,7 +139,7 @@ describe("an action", () => {
     await dialog.getByLabel("Id (optional)").fill("new-1");
     await dialog.getByLabel("Project (optional)").fill("team-new");
     await dialog.getByRole("button", { name: "Add key" }).click();
-    await line(page, "new-1").getByText("Can serve").waitFor();
+    await shown(page, "new-1", "Can serve");
     assert.equal((await broker.get("v1/pools/default/keys/new-1")).project, "team-new");
     assert.equal(await page.locator("#new-key-secret").inputValue(), "");
 
