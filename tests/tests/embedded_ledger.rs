@@ -7,6 +7,7 @@
 mod ledger_model;
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     sync::atomic::Ordering::SeqCst,
@@ -15,9 +16,10 @@ use std::{
 
 use keybroker::ledger::{
     AcquireState, Batch, Dimension, Ledger, LedgerError, LimitSpec, Opened, Reply, Settle, SettleState, Span,
+    Used,
     account::Account,
     calendar::{Calendar, wall_clock},
-    embedded::{EmbeddedLedger, Reach},
+    embedded::{Checkpoints, EmbeddedLedger, Reach},
     kernel::Kernel,
 };
 use keybroker_tests::harness::one_key;
@@ -28,25 +30,32 @@ use proptest::{
     strategy::ValueTree,
     test_runner::{Config, TestCaseError, TestError, TestRunner},
 };
+use redb::{Database, TableDefinition};
 use tempfile::TempDir;
 
 const SEQUENCES: u32 = 300;
 const STEPS: usize = 40;
-const NEVER: Duration = Duration::from_secs(3600);
+const NEVER: Checkpoints = Checkpoints { every: Duration::from_secs(3600), part: 1 };
+
+/// Checkpoints that follow each other, in parts of so many rows.
+const fn in_parts_of(part: usize) -> Checkpoints {
+    Checkpoints { every: Duration::ZERO, part }
+}
 
 /// What happens to the broker after a step.
 #[derive(Debug, Clone, Copy)]
 enum Fate {
     Lives,
     /// It is killed, and the next one makes checkpoints this often.
-    Killed(Duration),
+    Killed(Checkpoints),
 }
 
 fn fates() -> impl Strategy<Value = Vec<Fate>> {
     let fate = prop_oneof![
-        4 => Just(Fate::Lives),
+        5 => Just(Fate::Lives),
         1 => Just(Fate::Killed(NEVER)),
-        1 => Just(Fate::Killed(Duration::ZERO)),
+        1 => Just(Fate::Killed(in_parts_of(1000))),
+        1 => (1..8_usize).prop_map(|part| Fate::Killed(in_parts_of(part))),
     ];
     vec(fate, STEPS)
 }
@@ -62,7 +71,7 @@ impl Broker {
     fn start() -> Self {
         let home = TempDir::with_prefix("keybroker-ledger").unwrap();
         let ledger =
-            EmbeddedLedger::open_with(&home.path().join("0"), Reach::System, Duration::ZERO).unwrap();
+            EmbeddedLedger::open_with(&home.path().join("0"), Reach::System, in_parts_of(2)).unwrap();
         Self { home, lives: 0, ledger }
     }
 
@@ -79,22 +88,49 @@ impl Broker {
     }
 
     /// Goes on with a copy of the file made while it was open.
-    fn go_on_with(&mut self, copy: &Path, checkpoint_every: Duration) {
+    fn go_on_with(&mut self, copy: &Path, checkpoints: Checkpoints) {
         self.lives += 1;
         fs::rename(copy, self.folder(self.lives)).unwrap();
         self.ledger =
-            EmbeddedLedger::open_with(&self.folder(self.lives), Reach::System, checkpoint_every).unwrap();
+            EmbeddedLedger::open_with(&self.folder(self.lives), Reach::System, checkpoints).unwrap();
         let _ = fs::remove_dir_all(self.folder(self.lives - 1));
     }
 }
 
-/// Runs the scenario on a broker with these fates; `forgets` kills with the file as it was before
-/// the last batch.
+/// What a kill takes from the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loss {
+    Nothing,
+    /// The last batch.
+    Batch,
+    /// The amends of checkpoints, of accounts (by the number of their rows' variant) or of sums.
+    Amends(u8),
+}
+
+const ACCOUNTS: u8 = 0;
+const SUMS: u8 = 4;
+
+/// The journal of the file, and what stands in records that hold amends in place of an instant.
+const JOURNAL: TableDefinition<u64, (i64, &str, &[u8])> = TableDefinition::new("journal");
+const AMENDS: i64 = -1;
+
+fn drop_amends(folder: &Path, of: u8) {
+    let write = Database::create(folder.join("ledger.redb")).unwrap().begin_write().unwrap();
+    // Their number is before the first row.
+    let is_lost = |until: i64, rows: &[u8]| until == AMENDS && rows[1] == of;
+    write.open_table(JOURNAL).unwrap().retain(|_, (until, _, rows)| !is_lost(until, rows)).unwrap();
+    write.commit().unwrap();
+}
+
+type Usage = BTreeMap<(i64, String), Used>;
+
+/// Runs the scenario on a broker with these fates, and tells what was used on the days that end then.
 async fn run_on_brokers(
     scenario: &Scenario,
     fates: &[Fate],
-    forgets: bool,
-) -> Result<Vec<Step>, LedgerError> {
+    loss: Loss,
+    day_ends: &[i64],
+) -> Result<(Vec<Step>, Usage), LedgerError> {
     let mut broker = Broker::start();
     let opened = Ledger::open(&broker.ledger, "pool", "digest").await?;
     let ids = scenario.account_ids();
@@ -103,41 +139,56 @@ async fn run_on_brokers(
         for spec in apply {
             Ledger::apply(&broker.ledger, "pool", &opened.ledger_id, spec).await?;
         }
-        let before = forgets.then(|| broker.copy("before"));
+        let before = (loss == Loss::Batch).then(|| broker.copy("before"));
         let reply = Ledger::execute(&broker.ledger, "pool", batch).await?;
-        if let Fate::Killed(checkpoint_every) = fate {
+        if let Fate::Killed(checkpoints) = fate {
             let copy = before.unwrap_or_else(|| broker.copy("copy"));
-            broker.go_on_with(&copy, *checkpoint_every);
+            if let Loss::Amends(of) = loss {
+                drop_amends(&copy, of);
+            }
+            broker.go_on_with(&copy, *checkpoints);
             assert_eq!(Ledger::open(&broker.ledger, "pool", "digest").await?, opened);
         }
         let inspection = broker.ledger.inspect_at("pool", batch.clock, &ids)?;
         steps.push(Step::new(reply, inspection.accounts));
     }
-    Ok(steps)
+    let usage = Ledger::usage(&broker.ledger, "pool", day_ends).await?;
+    Ok((steps, usage.into_iter().map(|row| ((row.day_end, row.name), row.used)).collect()))
 }
 
-fn run(forgets: bool) -> Result<(), TestError<(Scenario, Vec<Fate>)>> {
+fn run(loss: Loss) -> Result<(), TestError<(Scenario, Vec<Fate>)>> {
     let config = Config { cases: cases(SEQUENCES), failure_persistence: None, ..Config::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     TestRunner::new(config).run(&(scenario(STEPS), fates()), |(scenario, fates)| {
-        let specified = run_on_kernel(&mut Kernel::default(), &scenario);
-        let observed = runtime.block_on(run_on_brokers(&scenario, &fates, forgets));
-        let observed = observed.map_err(|error| TestCaseError::fail(error.to_string()))?;
+        let mut kernel = Kernel::default();
+        let specified = run_on_kernel(&mut kernel, &scenario);
+        let days: BTreeSet<i64> = kernel.changes.usage.keys().map(|(day_end, _)| *day_end).collect();
+        let days: Vec<i64> = days.into_iter().collect();
+        let observed = runtime.block_on(run_on_brokers(&scenario, &fates, loss, &days));
+        let (observed, used) = observed.map_err(|error| TestCaseError::fail(error.to_string()))?;
         for (number, (specified, observed)) in specified.iter().zip(&observed).enumerate() {
             prop_assert_eq!(specified, observed, "step {}", number);
         }
+        prop_assert_eq!(kernel.changes.usage.into_iter().collect::<Usage>(), used);
         Ok(())
     })
 }
 
 #[test]
 fn a_ledger_that_is_killed_again_and_again_answers_as_the_kernel_does() {
-    run(false).expect("nothing is forgotten");
+    run(Loss::Nothing).expect("nothing is forgotten");
 }
 
 #[test]
 fn a_ledger_that_forgets_its_last_batch_is_found_to_answer_differently() {
-    run(true).expect_err("what was granted in the last batch is granted again");
+    run(Loss::Batch).expect_err("what was granted in the last batch is granted again");
+}
+
+#[test]
+fn a_part_of_a_checkpoint_without_its_amends_is_found_to_count_twice() {
+    for of in [ACCOUNTS, SUMS] {
+        run(Loss::Amends(of)).expect_err("records of before are played over what they are in already");
+    }
 }
 
 #[test]
@@ -204,7 +255,7 @@ struct Written {
 fn written_ledger() -> Written {
     let home = TempDir::with_prefix("keybroker-ledger").unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let ledger = EmbeddedLedger::open_with(home.path(), Reach::System, Duration::ZERO).unwrap();
+    let ledger = EmbeddedLedger::open_with(home.path(), Reach::System, in_parts_of(1000)).unwrap();
     let opened = runtime.block_on(Ledger::open(&ledger, "pool", "digest")).unwrap();
     let mut runner = TestRunner::deterministic();
     let scenario = scenario(STEPS).new_tree(&mut runner).unwrap().current();

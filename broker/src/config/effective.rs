@@ -19,7 +19,6 @@ pub struct Effective {
     /// By which brokers know that they lease by the same catalogue.
     digest: String,
     sources: SourcesView,
-    encrypted: bool,
     tls: Option<TlsView>,
     jwt: Option<IssuerView>,
     log: LogView,
@@ -199,7 +198,6 @@ impl Effective {
                 files: loaded.files.iter().map(|file| file.display().to_string()).collect(),
                 variables: loaded.variables.clone(),
             },
-            encrypted: loaded.access.tls.is_some(),
             tls: loaded.access.tls.as_deref().map(tls_view),
             jwt: loaded.access.issuer.as_deref().map(issuer_view),
             log: LogView {

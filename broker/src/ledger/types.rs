@@ -476,6 +476,14 @@ impl std::ops::AddAssign for Used {
     }
 }
 
+impl std::ops::Neg for Used {
+    type Output = Self;
+
+    fn neg(self) -> Self {
+        Self(-self.0, -self.1, -self.2, -self.3, -self.4, -self.5)
+    }
+}
+
 /// Accounts as they stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inspection {

@@ -1,16 +1,14 @@
 //! The ledger inside of the broker: the kernel in memory, durable through redb.
 
+mod checkpoint;
 mod file;
 mod rows;
 mod store;
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    sync::Mutex,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, path::Path, sync::Mutex, time::Instant};
 
+use checkpoint::Checkpoint;
+pub use checkpoint::Checkpoints;
 pub use file::Reach;
 pub(crate) use file::in_use;
 use opentelemetry::KeyValue;
@@ -26,9 +24,6 @@ use super::{
 };
 use crate::calls;
 
-/// How often what changed is folded into tables.
-pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
-
 /// A ledger in a data directory, for one broker.
 pub struct EmbeddedLedger {
     state: Mutex<State>,
@@ -40,8 +35,7 @@ struct State {
     pools: BTreeMap<String, PoolState>,
     // Of pools that are not opened yet.
     foreseen: BTreeMap<String, Horizon>,
-    checkpoint_every: Duration,
-    checkpoint_at: Instant,
+    checkpoint: Checkpoint,
     // Set when a commit failed: memory is then ahead of the file, and nothing may be handed out.
     broken: Option<String>,
 }
@@ -49,7 +43,9 @@ struct State {
 struct PoolState {
     row: PoolRow,
     kernel: Kernel,
+    // What changed since the last checkpoint began, and what of before the one underway has not folded yet.
     unfolded: Changes,
+    folding: Changes,
     clock: ClockWatch,
 }
 
@@ -59,24 +55,24 @@ impl EmbeddedLedger {
     /// # Errors
     /// If the folder cannot be written, is in use by another broker, or holds a damaged ledger.
     pub fn open(folder: &Path, reach: Reach) -> Result<Self, LedgerError> {
-        Self::open_with(folder, reach, CHECKPOINT_EVERY)
+        Self::open_with(folder, reach, Checkpoints::default())
     }
 
-    /// The same with another time between checkpoints; at zero every batch is followed by one.
+    /// The same with checkpoints at other times and in other parts.
     ///
     /// # Errors
     /// As [`EmbeddedLedger::open`].
-    pub fn open_with(folder: &Path, reach: Reach, checkpoint_every: Duration) -> Result<Self, LedgerError> {
+    pub fn open_with(folder: &Path, reach: Reach, checkpoints: Checkpoints) -> Result<Self, LedgerError> {
         let (store, stored) = Store::open(folder, reach)?;
         let restored = |(name, StoredPool { row, kernel, unfolded }): (String, StoredPool)| {
-            (name, PoolState { row, kernel, unfolded, clock: ClockWatch::default() })
+            let (folding, clock) = (Changes::default(), ClockWatch::default());
+            (name, PoolState { row, kernel, unfolded, folding, clock })
         };
         let state = State {
             store,
             pools: stored.into_iter().map(restored).collect(),
             foreseen: BTreeMap::new(),
-            checkpoint_every,
-            checkpoint_at: Instant::now() + checkpoint_every,
+            checkpoint: Checkpoint::new(checkpoints),
             broken: None,
         };
         Ok(Self { state: Mutex::new(state), clock: Box::new(wall_clock) })
@@ -149,6 +145,7 @@ impl State {
             row: PoolRow { ledger_id: format!("{:016x}", rand::random::<u64>()), ..PoolRow::default() },
             kernel: Kernel::default(),
             unfolded: Changes::default(),
+            folding: Changes::default(),
             clock: ClockWatch::default(),
         });
         if let Some(horizon) = self.foreseen.remove(name) {
@@ -170,7 +167,7 @@ impl State {
         pool.kernel.apply(spec);
         let changes = std::mem::take(&mut pool.kernel.changes);
         let rows = rows::changed_rows(&pool.kernel, &changes);
-        merge(&mut pool.unfolded, changes);
+        checkpoint::note(&mut pool.unfolded, changes);
         let candidate = |candidate: &super::CandidateSpec| {
             let ids = |ids: &[String]| ids.iter().map(|id| id.as_str().into()).collect();
             let (limited, sparse) = (ids(&candidate.limited), ids(&candidate.sparse));
@@ -197,6 +194,7 @@ impl State {
         batch: &Batch,
         clock: impl Fn() -> Millis,
     ) -> Result<Reply, LedgerError> {
+        self.checkpoint.begin_if_due(&mut self.store, &mut self.pools);
         let pool = self.checked(name, &batch.ledger_id)?;
         let clock = if batch.clock == 0 {
             let asked = Instant::now();
@@ -211,29 +209,16 @@ impl State {
         let reply = pool.kernel.execute(clock, batch).ok_or(LedgerError::Clock)?;
         let changes = std::mem::take(&mut pool.kernel.changes);
         let rows = rows::changed_rows(&pool.kernel, &changes);
-        merge(&mut pool.unfolded, changes);
+        checkpoint::note(&mut pool.unfolded, changes);
         // The lease is handed out only after this: what the process promised, the file knows.
-        let outcome = self.store.record(name, &rows);
+        let outcome = match self.checkpoint.next_part(reply.now, &mut self.pools) {
+            None => self.store.record(name, &rows),
+            Some(part) => self.store.record_with(name, &rows, &part).map(|cleared| {
+                self.checkpoint.committed(part.folded.is_some(), cleared);
+            }),
+        };
         self.kept(outcome)?;
-        if Instant::now() >= self.checkpoint_at {
-            self.checkpoint(reply.now)?;
-        }
         Ok(reply)
-    }
-
-    fn checkpoint(&mut self, now: Millis) -> Result<(), LedgerError> {
-        let rows: Vec<_> = self
-            .pools
-            .iter_mut()
-            .map(|(name, pool)| {
-                let changes = std::mem::take(&mut pool.unfolded);
-                (name.as_str(), rows::state_rows(&pool.kernel, &changes))
-            })
-            .collect();
-        let outcome = self.store.checkpoint(now, &rows);
-        drop(rows);
-        self.checkpoint_at = Instant::now() + self.checkpoint_every;
-        self.kept(outcome)
     }
 }
 
@@ -272,10 +257,11 @@ impl Ledger for EmbeddedLedger {
     fn usage<'a>(&'a self, pool: &'a str, day_ends: &'a [Millis]) -> LedgerFuture<'a, Vec<UsageRow>> {
         Box::pin(async move {
             self.with_state(|state| {
-                let unfolded = state.pool(pool)?.unfolded.usage.clone();
+                let PoolState { unfolded, folding, .. } = state.pool(pool)?;
+                let journal = [unfolded.usage.clone(), folding.usage.clone()];
                 let stored = state.store.usage(pool, day_ends);
                 let mut rows = state.kept(stored)?;
-                for ((day_end, name), used) in unfolded {
+                for ((day_end, name), used) in journal.into_iter().flatten() {
                     if day_ends.contains(&day_end) {
                         *rows.entry((day_end, name)).or_default() += used;
                     }
@@ -305,16 +291,4 @@ impl Ledger for EmbeddedLedger {
     fn ping(&self) -> LedgerFuture<'_, ()> {
         Box::pin(async move { self.with_state(|_| Ok(())) })
     }
-}
-
-fn merge(into: &mut Changes, from: Changes) {
-    into.accounts.extend(from.accounts);
-    // What is folded is whole.
-    into.accounts.extend(from.counts.into_keys().map(|(slot, ..)| slot));
-    into.gone.extend(from.gone);
-    for (name, used) in from.usage {
-        *into.usage.entry(name).or_default() += used;
-    }
-    into.candidates.extend(from.candidates);
-    into.shards.extend(from.shards);
 }

@@ -94,6 +94,20 @@ pub(super) fn state_rows(kernel: &Kernel, changes: &Changes) -> Vec<Row> {
     rows
 }
 
+/// The accounts of these rows, whole.
+pub(super) fn whole_accounts(rows: &[Row]) -> Vec<&Row> {
+    rows.iter().filter(|row| matches!(row, Row::Account(_, Some(_)))).collect()
+}
+
+/// What these rows add to sums, with the opposite sign.
+pub(super) fn taken_back(rows: &[Row]) -> Vec<Row> {
+    let taken_back = |row: &Row| match row {
+        Row::Usage(day_end, name, used) => Some(Row::Usage(*day_end, name.clone(), -*used)),
+        _ => None,
+    };
+    rows.iter().filter_map(taken_back).collect()
+}
+
 /// Until when the newest lease of these rows is remembered.
 pub(super) fn remembered_until(rows: &[Row]) -> Millis {
     let until = |row: &Row| if let Row::Lease(_, Some((until, _))) = row { Some(*until) } else { None };

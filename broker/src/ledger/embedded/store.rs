@@ -2,8 +2,8 @@
 //!
 //! Every batch is one commit of one journal record: the rows it changed, as they are afterwards.
 //! Every few seconds a checkpoint folds what changed into tables of its own and drops the journal
-//! records that hold no lease any more; leases live in the journal alone. Restoring is reading the
-//! tables and playing the journal over them.
+//! records that hold no lease any more, a part with each batch; leases live in the journal alone.
+//! Restoring is reading the tables and playing the journal over them.
 
 use std::{
     collections::BTreeMap,
@@ -13,12 +13,12 @@ use std::{
     path::Path,
 };
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     file::{FILE, LedgerFile, Reach},
-    rows::{CandidateRow, PoolRow, Restored, Row, remembered_until},
+    rows::{CandidateRow, PoolRow, Restored, Row, remembered_until, taken_back, whole_accounts},
 };
 use crate::ledger::{
     LedgerError, Millis, USAGE_LIFETIME, Used,
@@ -38,6 +38,9 @@ const JOURNAL: TableDefinition<u64, (i64, &str, &[u8])> = TableDefinition::new("
 /// Up to which record the journal is folded into the tables, under one name.
 const FOLDED: TableDefinition<&str, u64> = TableDefinition::new("folded");
 
+/// In place of an instant, in records of the journal that hold amends.
+const AMENDS: Millis = -1;
+
 /// How much memory redb may use for pages, in bytes: all state is in the kernel's memory already,
 /// and the file is read at the start alone.
 const CACHE: usize = 32 << 20;
@@ -45,7 +48,22 @@ const CACHE: usize = 32 << 20;
 /// The open database.
 pub(super) struct Store {
     database: Database,
+    /// The next record of the journal, and the first that is not folded.
     next: u64,
+    folded: u64,
+}
+
+/// A part of a checkpoint.
+pub(super) struct Part<'a> {
+    pub(super) now: Millis,
+    /// How many records of the journal may be dropped with it, and how many days' sums.
+    pub(super) most: usize,
+    /// How what it folds stands, by pool, leases left out.
+    pub(super) rows: Vec<(&'a str, Vec<Row>)>,
+    /// The first of the records that are for amends of sums; there is one for each sum.
+    pub(super) spare: u64,
+    /// With the last part: all that changed before this record is folded.
+    pub(super) folded: Option<u64>,
 }
 
 /// A pool as it was stored.
@@ -84,13 +102,20 @@ impl Store {
                     )),
                     other => damaged(&path, &other.into()),
                 })?;
-            let mut store = Self { database, next: 0 };
+            let mut store = Self { database, next: 0, folded: 0 };
             let pools = store.restore().map_err(|error| damaged(&path, &error))?;
             Ok((store, pools))
         }));
         opened.unwrap_or_else(|_| {
             Err(damaged(&path, &redb::Error::Corrupted("its structure is broken".to_owned())))
         })
+    }
+
+    /// Leaves out so many records of the journal, and says which is the first of them.
+    pub(super) fn spare(&mut self, records: u64) -> u64 {
+        let first = self.next;
+        self.next += records;
+        first
     }
 
     /// Commits what a batch changed.
@@ -133,49 +158,59 @@ impl Store {
         Ok(())
     }
 
-    /// Folds rows into the tables and drops journal records that are needed no more. `rows` must
-    /// hold all that changed since the last checkpoint, leases left out.
-    pub(super) fn checkpoint(&mut self, now: Millis, rows: &[(&str, Vec<Row>)]) -> Result<(), redb::Error> {
+    /// Commits what a batch changed, and with it a part of a checkpoint. Whether no more records of the journal can be
+    /// dropped.
+    pub(super) fn record_with(
+        &mut self,
+        pool: &str,
+        rows: &[Row],
+        part: &Part<'_>,
+    ) -> Result<bool, redb::Error> {
         let write = self.database.begin_write()?;
+        let (mut next, mut spare) = (self.next, part.spare);
+        let folded = part.folded.unwrap_or(self.folded);
+        let mut gone = Vec::new();
         {
-            let mut state = write.open_table(STATE)?;
-            let mut usage = write.open_table(USAGE)?;
-            for (pool, rows) in rows {
-                for row in rows {
-                    if let Row::Usage(day_end, name, used) = row {
-                        let key = (*pool, *day_end, name.as_str());
-                        let mut sums = match usage.get(key)? {
-                            Some(known) => decode(known.value())?,
-                            None => Used::default(),
-                        };
-                        sums += *used;
-                        usage.insert(key, encode(&sums).as_slice())?;
-                    }
-                    let Some(key) = state_key(pool, row) else { continue };
-                    match row {
-                        Row::Account(_, None) => drop(state.remove(key.as_str())?),
-                        row => drop(state.insert(key.as_str(), encode(row).as_slice())?),
+            let mut journal = write.open_table(JOURNAL)?;
+            journal.insert(next, (remembered_until(rows), pool, encode(&rows).as_slice()))?;
+            next += 1;
+            for (pool, rows) in &part.rows {
+                fold(&write, pool, rows)?;
+                let accounts = whole_accounts(rows);
+                if !accounts.is_empty() {
+                    journal.insert(next, (AMENDS, *pool, encode(&accounts).as_slice()))?;
+                    next += 1;
+                }
+                let sums = taken_back(rows);
+                if !sums.is_empty() {
+                    journal.insert(spare, (AMENDS, *pool, encode(&sums).as_slice()))?;
+                    spare += sums.len() as u64;
+                }
+            }
+            if part.folded.is_some() {
+                write.open_table(FOLDED)?.insert("next", folded)?;
+                let mut usage = write.open_table(USAGE)?;
+                for (pool, _) in &part.rows {
+                    let (first, last) = ((*pool, i64::MIN, ""), (*pool, part.now - USAGE_LIFETIME, ""));
+                    for row in usage.extract_from_if(first..last, |_, _| true)?.take(part.most) {
+                        row?;
                     }
                 }
-                let (first, last) = ((*pool, i64::MIN, ""), (*pool, now - USAGE_LIFETIME, ""));
-                usage.retain_in(first..last, |_, _| false)?;
             }
-            let mut journal = write.open_table(JOURNAL)?;
-            let mut gone = Vec::new();
-            for record in journal.iter()? {
+            for record in journal.range(..folded)?.take(part.most) {
                 let (sequence, record) = record?;
-                if record.value().0 > now {
+                if record.value().0 > part.now {
                     break;
                 }
                 gone.push(sequence.value());
             }
-            for sequence in gone {
+            for sequence in &gone {
                 journal.remove(sequence)?;
             }
-            write.open_table(FOLDED)?.insert("next", self.next)?;
         }
         write.commit()?;
-        Ok(())
+        (self.next, self.folded) = (next, folded);
+        Ok(gone.len() < part.most)
     }
 
     /// What was used on the days that end then, as far as it is folded.
@@ -230,7 +265,7 @@ impl Store {
             }
         }
         let folded = read.open_table(FOLDED)?.get("next")?.map_or(0, |next| next.value());
-        self.next = folded;
+        (self.next, self.folded) = (folded, folded);
         for entry in read.open_table(JOURNAL)?.iter()? {
             let (sequence, record) = entry?;
             let (_, pool, body) = record.value();
@@ -253,6 +288,29 @@ impl Store {
         };
         Ok(pools.into_iter().map(with_row).collect())
     }
+}
+
+/// Puts rows into the tables.
+fn fold(write: &WriteTransaction, pool: &str, rows: &[Row]) -> Result<(), redb::Error> {
+    let mut state = write.open_table(STATE)?;
+    let mut usage = write.open_table(USAGE)?;
+    for row in rows {
+        if let Row::Usage(day_end, name, used) = row {
+            let key = (pool, *day_end, name.as_str());
+            let mut sums = match usage.get(key)? {
+                Some(known) => decode(known.value())?,
+                None => Used::default(),
+            };
+            sums += *used;
+            usage.insert(key, encode(&sums).as_slice())?;
+        }
+        let Some(key) = state_key(pool, row) else { continue };
+        match row {
+            Row::Account(_, None) => drop(state.remove(key.as_str())?),
+            row => drop(state.insert(key.as_str(), encode(row).as_slice())?),
+        }
+    }
+    Ok(())
 }
 
 fn state_key(pool: &str, row: &Row) -> Option<String> {
