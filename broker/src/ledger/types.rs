@@ -462,7 +462,7 @@ pub const UNREPORTED: &str = "unreported";
 
 /// Sums of usage: leases, requests, input tokens, total tokens, millionths of a US dollar, and
 /// requests over a soft plan.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Used(pub i64, pub i64, pub i64, pub i64, pub i64, pub i64);
 
 impl std::ops::AddAssign for Used {

@@ -7,8 +7,8 @@ mod store;
 
 use std::{collections::BTreeMap, path::Path, sync::Mutex, time::Instant};
 
-use checkpoint::Checkpoint;
 pub use checkpoint::Checkpoints;
+use checkpoint::{Checkpoint, Folding};
 pub use file::Reach;
 pub(crate) use file::in_use;
 use opentelemetry::KeyValue;
@@ -45,7 +45,7 @@ struct PoolState {
     kernel: Kernel,
     // What changed since the last checkpoint began, and what of before the one underway has not folded yet.
     unfolded: Changes,
-    folding: Changes,
+    folding: Folding,
     clock: ClockWatch,
 }
 
@@ -65,7 +65,7 @@ impl EmbeddedLedger {
     pub fn open_with(folder: &Path, reach: Reach, checkpoints: Checkpoints) -> Result<Self, LedgerError> {
         let (store, stored) = Store::open(folder, reach)?;
         let restored = |(name, StoredPool { row, kernel, unfolded }): (String, StoredPool)| {
-            let (folding, clock) = (Changes::default(), ClockWatch::default());
+            let (folding, clock) = (Folding::default(), ClockWatch::default());
             (name, PoolState { row, kernel, unfolded, folding, clock })
         };
         let state = State {
@@ -145,7 +145,7 @@ impl State {
             row: PoolRow { ledger_id: format!("{:016x}", rand::random::<u64>()), ..PoolRow::default() },
             kernel: Kernel::default(),
             unfolded: Changes::default(),
-            folding: Changes::default(),
+            folding: Folding::default(),
             clock: ClockWatch::default(),
         });
         if let Some(horizon) = self.foreseen.remove(name) {
@@ -258,10 +258,11 @@ impl Ledger for EmbeddedLedger {
         Box::pin(async move {
             self.with_state(|state| {
                 let PoolState { unfolded, folding, .. } = state.pool(pool)?;
-                let journal = [unfolded.usage.clone(), folding.usage.clone()];
+                let mut journal = folding.usage().to_vec();
+                journal.extend(unfolded.usage.iter().map(|(name, used)| (name.clone(), *used)));
                 let stored = state.store.usage(pool, day_ends);
                 let mut rows = state.kept(stored)?;
-                for ((day_end, name), used) in journal.into_iter().flatten() {
+                for ((day_end, name), used) in journal {
                     if day_ends.contains(&day_end) {
                         *rows.entry((day_end, name)).or_default() += used;
                     }

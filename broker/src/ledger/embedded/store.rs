@@ -169,7 +169,7 @@ impl Store {
         let write = self.database.begin_write()?;
         let (mut next, mut spare) = (self.next, part.spare);
         let folded = part.folded.unwrap_or(self.folded);
-        let mut gone = Vec::new();
+        let (mut dropped, mut end) = (0, 0);
         {
             let mut journal = write.open_table(JOURNAL)?;
             journal.insert(next, (remembered_until(rows), pool, encode(&rows).as_slice()))?;
@@ -202,15 +202,14 @@ impl Store {
                 if record.value().0 > part.now {
                     break;
                 }
-                gone.push(sequence.value());
+                dropped += 1;
+                end = sequence.value() + 1;
             }
-            for sequence in &gone {
-                journal.remove(sequence)?;
-            }
+            journal.retain_in(..end, |_, _| false)?;
         }
         write.commit()?;
         (self.next, self.folded) = (next, folded);
-        Ok(gone.len() < part.most)
+        Ok(dropped < part.most)
     }
 
     /// What was used on the days that end then, as far as it is folded.
