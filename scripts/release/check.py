@@ -11,12 +11,11 @@ import tarfile
 import tempfile
 import tomllib
 
-from check_binary import check_binary
+from check_binary import ROOT, check_binary, need
 from check_image import check_image
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-ROOT = pathlib.Path(__file__).parent.parent.parent
 DIST = pathlib.Path(sys.argv[1]).resolve()
 VERSION = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
 COMPLETIONS = {"completions/keybroker.bash", "completions/_keybroker", "completions/keybroker.fish"}
@@ -32,11 +31,6 @@ def run(*command, **options):
 
 def say(text):
     print(f"check-dist: {text}", file=sys.stderr)
-
-
-def need(condition, text):
-    if not condition:
-        sys.exit(f"check-dist: {text}")
 
 
 def one(folder, pattern):

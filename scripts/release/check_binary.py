@@ -3,15 +3,18 @@
 import os
 import pathlib
 import platform
-import random
 import shutil
-import socket
 import struct
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+sys.path.append(str(ROOT / "tests/observe"))
+from processes import free_port  # noqa: E402
 
 MACHINES = {"x86_64": 62, "aarch64": 183}
 DYNAMIC, INTERPRETER, NEEDED, POSITION_INDEPENDENT = 2, 3, 1, 3
@@ -56,18 +59,6 @@ def starter(architecture):
     return None
 
 
-def free_port():
-    """A port that nobody listens on, below those that systems give to whoever connects."""
-    while True:
-        port = random.randrange(15000, 32000)
-        with socket.socket() as listener:
-            try:
-                listener.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-
-
 def wait_until_ready(port, process, seconds=60):
     """Asks until leases can be had."""
     end = time.monotonic() + seconds
@@ -82,6 +73,19 @@ def wait_until_ready(port, process, seconds=60):
              else f"check-dist: the broker is not ready after {seconds} s")
 
 
+@contextmanager
+def serving(command, environment, port, log, name):
+    """A broker that is ready, and that must end well when it is told to; its log goes to the file LOG."""
+    with open(log, "w") as writing:
+        broker = subprocess.Popen(command, env=environment, stdout=writing, stderr=writing)
+        try:
+            wait_until_ready(port, broker)
+            yield broker
+        finally:
+            broker.terminate()
+        need(broker.wait(60) == 0, f"{name}: the broker ended with {broker.returncode}: {log.read_text()}")
+
+
 def check_binary(folder, target, version):
     """Checks FOLDER/keybroker; a line that says what was seen."""
     binary = folder / "keybroker"
@@ -91,7 +95,7 @@ def check_binary(folder, target, version):
     need(static, f"{target}: not static")
     text = binary.read_bytes()
     need(b"\0.symtab\0" not in text, f"{target}: the binary has the names of its functions")
-    for path in (str(pathlib.Path.home()) + "/.cargo", str(pathlib.Path(__file__).parent.parent.parent) + "/"):
+    for path in (str(pathlib.Path.home()) + "/.cargo", f"{ROOT}/"):
         need(path.encode() not in text, f"{target}: the binary tells of {path}")
     said = f"{target}: static, {'position-independent, ' if anywhere else ''}{len(text) / 1e6:.1f} MB"
     start = starter(architecture)
@@ -116,15 +120,9 @@ def check_binary(folder, target, version):
 
     http, grpc = free_port(), free_port()
     addresses = ("--grpc-addr", f"127.0.0.1:{grpc}", "--http-addr", f"127.0.0.1:{http}")
-    with open(folder / "log", "w+") as log:
-        serve = [*start, binary, "serve", "--config", configuration, *addresses]
-        broker = subprocess.Popen(serve, env=environment, stdout=log, stderr=log)
-        try:
-            wait_until_ready(http, broker)
-            run("health", "--http-addr", f"127.0.0.1:{http}")
-            leased = run("lease", "acquire", "--model", "gemini-2.5-flash", "--broker", f"127.0.0.1:{grpc}")
-            need(leased.strip(), f"{target}: no lease")
-        finally:
-            broker.terminate()
-        need(broker.wait(60) == 0, f"{target}: the broker ended with {broker.returncode}: {(folder / 'log').read_text()}")
+    serve = [*start, binary, "serve", "--config", configuration, *addresses]
+    with serving(serve, environment, http, folder / "log", target):
+        run("health", "--http-addr", f"127.0.0.1:{http}")
+        leased = run("lease", "acquire", "--model", "gemini-2.5-flash", "--broker", f"127.0.0.1:{grpc}")
+        need(leased.strip(), f"{target}: no lease")
     return f"{said}; serves and leases{' under ' + pathlib.Path(start[0]).name if start else ''}"

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tarfile
 
-from check_binary import MACHINES, elf, free_port, need, wait_until_ready
+from check_binary import MACHINES, elf, free_port, need, serving
 
 USER = 65532
 PLATFORMS = {"amd64": "x86_64", "arm64": "aarch64"}
@@ -63,21 +63,15 @@ def check_image(archive, folder, version):
         "KEYBROKER_GRPC_ADDR": f"127.0.0.1:{free_port()}", "KEYBROKER_HTTP_ADDR": f"127.0.0.1:{http}"}
     # The mounts are of this process alone, and go with it.
     command = ["unshare", "--mount", "sh", "-c", CONTAINER, "sh", str(root)]
-    with open(folder / "log", "w+") as log:
-        serve = [*command, "/usr/local/bin/keybroker", *config["Cmd"]]
-        broker = subprocess.Popen(serve, env=environment, stdout=log, stderr=log)
-        try:
-            wait_until_ready(http, broker)
-            status = pathlib.Path(f"/proc/{broker.pid}/status").read_text()
-            ids = {line.split(":")[0]: line.split()[1:] for line in status.splitlines()}
-            need(set(ids["Uid"] + ids["Gid"]) == {str(USER)}, f"{name} runs as {ids['Uid']}, {ids['Gid']}")
-            # The health check, in the same root.
-            health = ["chroot", f"--userspec={USER}:{USER}", root, "/usr/local/bin/keybroker", *config["Healthcheck"]["Test"][2:]]
-            done = subprocess.run(health, env=environment, capture_output=True, text=True)
-            need(done.returncode == 0, f"{name}: keybroker health ended with {done.returncode}: {done.stderr}")
-            need(pathlib.Path(f"/proc/{broker.pid}/root/data").stat().st_uid == USER, f"{name}: no folder for the ledger")
-        finally:
-            broker.terminate()
-        need(broker.wait(60) == 0, f"{name}: the broker ended with {broker.returncode}: {(folder / 'log').read_text()}")
+    serve = [*command, "/usr/local/bin/keybroker", *config["Cmd"]]
+    with serving(serve, environment, http, folder / "log", name) as broker:
+        status = pathlib.Path(f"/proc/{broker.pid}/status").read_text()
+        ids = {line.split(":")[0]: line.split()[1:] for line in status.splitlines()}
+        need(set(ids["Uid"] + ids["Gid"]) == {str(USER)}, f"{name} runs as {ids['Uid']}, {ids['Gid']}")
+        # The health check, in the same root.
+        health = ["chroot", f"--userspec={USER}:{USER}", root, "/usr/local/bin/keybroker", *config["Healthcheck"]["Test"][2:]]
+        done = subprocess.run(health, env=environment, capture_output=True, text=True)
+        need(done.returncode == 0, f"{name}: keybroker health ended with {done.returncode}: {done.stderr}")
+        need(pathlib.Path(f"/proc/{broker.pid}/root/data").stat().st_uid == USER, f"{name}: no folder for the ledger")
     memory = ids["VmRSS"][0]
     return f"{said}; serves on a read-only root, {int(memory) * 1024 / 1e6:.1f} MB of memory, keybroker health answers"

@@ -1,9 +1,7 @@
 """What the kubelet would give to a pod: its variables, and the files that it mounts."""
 
 import os
-import random
 import re
-import socket
 import subprocess
 import sys
 
@@ -11,6 +9,7 @@ from chart import ROOT, rendered
 
 sys.path.append(str(ROOT / "tests/observe"))
 import dockerfile  # noqa: E402
+from processes import free_port  # noqa: E402
 
 KEYBROKER = os.environ["KEYBROKER"]
 MOUNTED = "/etc/keybroker"
@@ -20,18 +19,6 @@ IMAGE = dockerfile.environment()
 
 def keybroker(*arguments, env=None):
     return subprocess.run([KEYBROKER, *arguments], capture_output=True, text=True, env=env, timeout=120)
-
-
-def a_port():
-    """A port that nobody listens on, outside the range that the system gives to those who connect."""
-    while True:
-        port = random.randrange(15_000, 32_000)
-        with socket.socket() as listener:
-            try:
-                listener.bind(("", port))
-            except OSError:
-                continue
-            return port
 
 
 def expanded(text, environment):

@@ -5,7 +5,7 @@ import re
 
 import pytest
 from chart import VALUES, rendered
-from pods import a_port, environment_of, keybroker
+from pods import environment_of, free_port, keybroker
 
 @pytest.fixture(scope="session")
 def known_variables():
@@ -22,7 +22,7 @@ def test_a_broker_could_start_with_what_its_pod_has(values, certificate, tmp_pat
     environment = environment_of(values, certificate, folder)
     # Others may listen on this host.
     for name in ("KEYBROKER_GRPC_ADDR", "KEYBROKER_HTTP_ADDR"):
-        environment[name] = re.sub(r"\d+$", str(a_port()), environment[name])
+        environment[name] = re.sub(r"\d+$", str(free_port()), environment[name])
     if "KEYBROKER_DATA_DIR" in environment:
         environment["KEYBROKER_DATA_DIR"] = str(tmp_path / "data")
     environment.pop("KEYBROKER_LEASE_LOG", None)

@@ -12,7 +12,7 @@ import urllib.request
 from contextlib import contextmanager
 
 from chart import EXAMPLES, component, rendered
-from pods import IMAGE, KEYBROKER, a_port, environment_of, expanded, keybroker, value_of
+from pods import IMAGE, KEYBROKER, environment_of, expanded, free_port, keybroker, value_of
 
 # Of any token; the brokers of the test are given its digest.
 TOKEN = "kbt_of-a-test"
@@ -54,7 +54,7 @@ def comes_up(process, log, port, path, ca=None):
 
 def with_ports(environment):
     """On ports that are free, of all addresses, as in a pod."""
-    grpc, http = a_port(), a_port()
+    grpc, http = free_port(), free_port()
     environment["KEYBROKER_GRPC_ADDR"] = re.sub(r"\d+$", str(grpc), environment["KEYBROKER_GRPC_ADDR"])
     environment["KEYBROKER_HTTP_ADDR"] = re.sub(r"\d+$", str(http), environment["KEYBROKER_HTTP_ADDR"])
     return grpc, http
@@ -70,7 +70,7 @@ def test_the_trial_runs(tmp_path, certificate):
     chart = rendered(values)
     redis = next(spec for metadata, spec in chart.pods() if component(metadata) == "redis")["containers"][0]
     variables = {each["name"]: value_of(each, chart) for each in redis["env"]}
-    port = a_port()
+    port = free_port()
     command = [expanded(argument, variables) for argument in redis["args"]]
     command += ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path)]
     environment = environment_of(values, certificate, tmp_path)

@@ -19,7 +19,7 @@ def free_port() -> int:
         port = random.randrange(15000, 32000)
         with socket.socket() as held:
             try:
-                held.bind(("127.0.0.1", port))
+                held.bind(("", port))
             except OSError:
                 continue
             return port

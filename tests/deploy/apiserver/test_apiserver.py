@@ -12,7 +12,7 @@ import yaml
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 from chart import CHART, NAMESPACE, ROOT, VALUES, helm, rendered, template  # noqa: E402
-from pods import a_port  # noqa: E402
+from pods import free_port  # noqa: E402
 
 CRDS = pathlib.Path(os.environ["CRDS"])
 NAMED = {"ids": lambda path: path.stem}
@@ -26,7 +26,7 @@ class Cluster:
 
     def start_up(self):
         folder = self.folder
-        client, peer, secure = a_port(), a_port(), a_port()
+        client, peer, secure = free_port(), free_port(), free_port()
         etcd = f"http://127.0.0.1:{client}"
         self.start("etcd", os.environ["ETCD"], "--data-dir", folder / "etcd", "--listen-client-urls", etcd,
                    "--advertise-client-urls", etcd, "--listen-peer-urls", f"http://127.0.0.1:{peer}", "--unsafe-no-fsync")
