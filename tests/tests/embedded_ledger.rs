@@ -7,7 +7,6 @@
 mod ledger_model;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     sync::atomic::Ordering::SeqCst,
@@ -16,14 +15,13 @@ use std::{
 
 use keybroker::ledger::{
     AcquireState, Batch, Dimension, Ledger, LedgerError, LimitSpec, Opened, Reply, Settle, SettleState, Span,
-    Used,
     account::Account,
     calendar::{Calendar, wall_clock},
     embedded::{Checkpoints, EmbeddedLedger, Reach},
     kernel::Kernel,
 };
 use keybroker_tests::harness::one_key;
-use ledger_model::{Scenario, Step, cases, run_on_kernel, scenario};
+use ledger_model::{Scenario, Step, Usage, cases, run_on_kernel, scenario, usage};
 use proptest::{
     collection::vec,
     prelude::*,
@@ -122,14 +120,12 @@ fn drop_amends(folder: &Path, of: u8) {
     write.commit().unwrap();
 }
 
-type Usage = BTreeMap<(i64, String), Used>;
-
-/// Runs the scenario on a broker with these fates, and tells what was used on the days that end then.
+/// Runs the scenario on a broker with these fates, and tells what was used on the days that the kernel names.
 async fn run_on_brokers(
     scenario: &Scenario,
     fates: &[Fate],
     loss: Loss,
-    day_ends: &[i64],
+    kernel: &Kernel,
 ) -> Result<(Vec<Step>, Usage), LedgerError> {
     let mut broker = Broker::start();
     let opened = Ledger::open(&broker.ledger, "pool", "digest").await?;
@@ -152,8 +148,7 @@ async fn run_on_brokers(
         let inspection = broker.ledger.inspect_at("pool", batch.clock, &ids)?;
         steps.push(Step::new(reply, inspection.accounts));
     }
-    let usage = Ledger::usage(&broker.ledger, "pool", day_ends).await?;
-    Ok((steps, usage.into_iter().map(|row| ((row.day_end, row.name), row.used)).collect()))
+    Ok((steps, usage(&broker.ledger, "pool", kernel).await?))
 }
 
 fn run(loss: Loss) -> Result<(), TestError<(Scenario, Vec<Fate>)>> {
@@ -165,9 +160,7 @@ fn run(loss: Loss) -> Result<(), TestError<(Scenario, Vec<Fate>)>> {
     TestRunner::new(config).run(&(scenario(STEPS), fates()), |(scenario, fates)| {
         let mut kernel = Kernel::default();
         let specified = run_on_kernel(&mut kernel, &scenario);
-        let days: BTreeSet<i64> = kernel.changes.usage.keys().map(|(day_end, _)| *day_end).collect();
-        let days: Vec<i64> = days.into_iter().collect();
-        let observed = runtime.block_on(run_on_brokers(&scenario, &fates, loss, &days));
+        let observed = runtime.block_on(run_on_brokers(&scenario, &fates, loss, &kernel));
         let (observed, used) = observed.map_err(|error| TestCaseError::fail(error.to_string()))?;
         for (number, (specified, observed)) in specified.iter().zip(&observed).enumerate() {
             prop_assert_eq!(specified, observed, "step {}", number);

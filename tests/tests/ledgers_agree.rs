@@ -6,21 +6,17 @@
 
 mod ledger_model;
 
-use std::{
-    cell::Cell,
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{cell::Cell, time::Duration};
 
 use keybroker::ledger::{
-    Acquire, AcquireState, Amounts, Charge, Dimension, Ledger, LimitSpec, Order, Settle, Span, Used,
+    Acquire, AcquireState, Amounts, Charge, Dimension, Ledger, LimitSpec, Order, Settle, Span,
     kernel::Kernel,
     redis::{RedisLedger, Scripts},
 };
 use keybroker_tests::{chaos::control::FIXED_WINDOW, harness::redis::RedisServer};
 use ledger_model::{
-    KeySpec, Limits, Scenario, Step, StepSpec, cases, check, large_scenario, run_large_on_kernel,
-    run_on_kernel, scenario,
+    KeySpec, Limits, Scenario, Step, StepSpec, Usage, cases, check, large_scenario, run_large_on_kernel,
+    run_on_kernel, scenario, usage,
 };
 use proptest::prop_assert_eq;
 use proptest::test_runner::{
@@ -307,8 +303,8 @@ impl Bench {
             let pool = format!("p{}", self.pool.get());
             let observed = self.runtime.block_on(self.run_on_redis(&pool, &scenario));
             if keep_failures {
-                let used = self.runtime.block_on(self.usage_on_redis(&pool, &kernel));
-                let specified: BTreeMap<_, _> = kernel.changes.usage.into_iter().collect();
+                let used = self.runtime.block_on(usage(&self.ledger, &pool, &kernel)).unwrap();
+                let specified: Usage = kernel.changes.usage.into_iter().collect();
                 prop_assert_eq!(specified, used);
             }
             judge(&scenario, &specified, &observed).map_err(TestCaseError::fail)
@@ -333,14 +329,6 @@ impl Bench {
             let violation = check(&scenario, &specified);
             violation.map_or(Ok(()), |violation| Err(TestCaseError::fail(format!("{violation:?}"))))
         })
-    }
-
-    /// What was used on the days on which the kernel says that something was.
-    async fn usage_on_redis(&self, pool: &str, kernel: &Kernel) -> BTreeMap<(i64, String), Used> {
-        let days: BTreeSet<i64> = kernel.changes.usage.keys().map(|(day_end, _)| *day_end).collect();
-        let days: Vec<i64> = days.into_iter().collect();
-        let rows = Ledger::usage(&self.ledger, pool, &days).await.unwrap();
-        rows.into_iter().map(|row| ((row.day_end, row.name), row.used)).collect()
     }
 
     async fn run_on_redis(&self, pool: &str, scenario: &Scenario) -> Vec<Step> {

@@ -11,9 +11,9 @@ use tonic::{
     Code,
     transport::{Channel, Endpoint},
 };
-use tonic_types::StatusExt;
 
 use super::{Error, case::Shape, target::MODEL};
+use crate::harness::api::Details;
 
 /// Input tokens that an acquire asks for, and what its report says was used.
 const TOKENS: (i64, i64) = (1000, 900);
@@ -96,11 +96,9 @@ async fn acquire(client: &mut KeyBrokerClient<Channel>, request: AcquireRequest)
             Ok(answer) => return answer.into_inner().lease.ok_or_else(|| "an answer without a lease".into()),
             Err(status) => status,
         };
-        let details = status.get_error_details();
-        let delay = details.retry_info().and_then(|info| info.retry_delay);
-        match delay.filter(|_| status.code() == Code::ResourceExhausted) {
-            Some(delay) => tokio::time::sleep(delay).await,
-            None => return Err(status.into()),
+        match Details::of(&status).retry_after {
+            Some(delay) if status.code() == Code::ResourceExhausted => tokio::time::sleep(delay).await,
+            _ => return Err(status.into()),
         }
     }
 }

@@ -8,9 +8,12 @@ mod generator;
 pub use checker::check;
 pub use generator::{large_scenario, scenario};
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use keybroker::ledger::{
-    AccountSpec, Acquire, Batch, CandidateSpec, CommonSpec, Edit, LimitSpec, Mode, Order, Renew, Reply,
-    Settle, ShardSpec, account::Account, calendar::Calendar, kernel::Kernel, shard,
+    AccountSpec, Acquire, Batch, CandidateSpec, CommonSpec, Edit, Ledger, LedgerError, LimitSpec, Mode,
+    Order, Renew, Reply, Settle, ShardSpec, Used, account::Account, calendar::Calendar, kernel::Kernel,
+    shard,
 };
 
 /// A catalogue and what is done with it.
@@ -237,6 +240,17 @@ pub fn cases(least: u32) -> u32 {
         .ok()
         .and_then(|cases| cases.parse().ok())
         .map_or(least, |cases: u32| cases.max(least))
+}
+
+/// Sums by the end of the day and name.
+pub type Usage = BTreeMap<(i64, String), Used>;
+
+/// What a ledger says was used on the days on which the kernel says that something was.
+pub async fn usage(ledger: &dyn Ledger, pool: &str, kernel: &Kernel) -> Result<Usage, LedgerError> {
+    let days: BTreeSet<i64> = kernel.changes.usage.keys().map(|(day_end, _)| *day_end).collect();
+    let days: Vec<i64> = days.into_iter().collect();
+    let rows = ledger.usage(pool, &days).await?;
+    Ok(rows.into_iter().map(|row| ((row.day_end, row.name), row.used)).collect())
 }
 
 static NO_LIMITS: Vec<LimitSpec> = Vec::new();
