@@ -83,14 +83,16 @@ impl Checkpoint {
         let (first, mut left) = (*spare, most);
         let mut parts = Vec::new();
         for (name, pool) in pools.iter_mut() {
+            let before = left;
             let some = pool.folding.take(&mut left);
             *spare += some.usage.len() as u64;
-            parts.push((name.as_str(), pool, some));
+            parts.push((name.as_str(), pool, some, left < before));
         }
-        let is_last = parts.iter().all(|(_, pool, _)| pool.folding.is_empty());
+        let is_last = parts.iter().all(|(_, pool, ..)| pool.folding.is_empty());
         // Only the last part says of every pool how its clock stands.
-        parts.retain(|(.., some)| is_last || !some.is_empty());
-        let rows = parts.into_iter().map(|(name, pool, some)| (name, rows::state_rows(&pool.kernel, &some)));
+        parts.retain(|(.., is_any)| is_last || *is_any);
+        let rows =
+            parts.into_iter().map(|(name, pool, some, _)| (name, rows::state_rows(&pool.kernel, &some)));
         Some(Part { now, most, rows: rows.collect(), spare: first, folded: is_last.then_some(from) })
     }
 

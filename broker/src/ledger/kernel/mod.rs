@@ -113,18 +113,6 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Whether nothing changed.
-    pub fn is_empty(&self) -> bool {
-        let Self { accounts, counts, gone, leases, candidates, shards, usage } = self;
-        accounts.is_empty()
-            && counts.is_empty()
-            && gone.is_empty()
-            && leases.is_empty()
-            && candidates.is_empty()
-            && shards.is_empty()
-            && usage.is_empty()
-    }
-
     /// Notes that an account counts so much more, or less, until `end` in one of its windows.
     fn count(&mut self, slot: usize, window: usize, end: Millis, by: i64) {
         if by != 0 {
